@@ -1,0 +1,71 @@
+"""outweigh turns noisy preference pairs into a reward model that can be trusted, and shows why it can.
+
+    import outweigh
+
+    audit = outweigh.audit("pairs.jsonl", out="audit")
+    outweigh.denoise("pairs.jsonl", audit="audit", out="pairs.clean.jsonl")
+    outweigh.train("pairs.clean.jsonl", out="trained")
+    model = outweigh.RewardModel.load("trained/model")
+    model.score(["Name a prime."], ["Seven."])
+
+Names are loaded when they are first used: `import outweigh` itself loads neither torch nor transformers.
+"""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from outweigh.data.pairs import PairSet, read_pairs
+    from outweigh.models.reward import RewardModel
+    from outweigh.objectives.listwise import plackett_luce
+    from outweigh.objectives.pairwise import pairwise_loss
+    from outweigh.steps.audit import audit
+    from outweigh.steps.demo import demo
+    from outweigh.steps.denoise import denoise
+    from outweigh.steps.evaluate import evaluate
+    from outweigh.steps.run import run
+    from outweigh.steps.score import score
+    from outweigh.steps.train import train
+
+__version__ = version("outweigh")
+
+_HOME = {
+    "PairSet": "data.pairs",
+    "RewardModel": "models.reward",
+    "audit": "steps.audit",
+    "demo": "steps.demo",
+    "denoise": "steps.denoise",
+    "evaluate": "steps.evaluate",
+    "pairwise_loss": "objectives.pairwise",
+    "plackett_luce": "objectives.listwise",
+    "read_pairs": "data.pairs",
+    "run": "steps.run",
+    "score": "steps.score",
+    "train": "steps.train",
+}
+
+__all__ = [
+    "PairSet",
+    "RewardModel",
+    "audit",
+    "demo",
+    "denoise",
+    "evaluate",
+    "pairwise_loss",
+    "plackett_luce",
+    "read_pairs",
+    "run",
+    "score",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'outweigh' has no attribute {name!r}")
+    return getattr(import_module(f"outweigh.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,90 @@
+"""`outweigh VERB ...`: finds the verb, turns errors into one line and an exit code."""
+
+import errno
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from difflib import get_close_matches
+from importlib import import_module
+from importlib.metadata import version
+
+from outweigh.errors import OutweighError
+
+DONE, OUR_FAULT, USERS_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+VERBS: dict[str, str] = {
+    "run": "audit -> denoise -> train -> evaluate -> report, in one command",
+    "audit": "how good the labels are: strength and wrong_probability of every pair",
+    "denoise": "the pairs with their labels flipped, smoothed, margined or dropped",
+    "train": "a reward model from pairs",
+    "score": "rewards of the texts of a file",
+    "evaluate": "accuracy, calibration and correlation of one or several reward models",
+    "demo": "run, on the pairs that come with the package",
+}
+
+HELP = """outweigh turns noisy preference pairs into a reward model that can be trusted, and shows why it can.
+
+usage: outweigh VERB ...
+
+{verbs}
+
+outweigh VERB --help shows a verb's options. DATA is a .jsonl, .json, .csv or .parquet file (or .gz), a folder
+of them, or a Hub data set; MODEL and NAME are a folder, a Hub name, or bundled: minilm, smollm2."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code: 0 done, 1 our fault, 2 the user's input, 130 interrupted."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or given[0] in ("-h", "--help"):
+        print(HELP.format(verbs="\n".join(f"  {verb:<10}{about}" for verb, about in VERBS.items())))
+        return DONE
+    if given[0] == "--version":
+        print(f"outweigh {version('outweigh')}")
+        return DONE
+    verb, rest = given[0], given[1:]
+    if verb not in VERBS:
+        near = get_close_matches(verb, VERBS, n=1)
+        hint = f"Did you mean {near[0]!r}?" if near else f"Want one of {', '.join(VERBS)}."
+        return _told(f"outweigh: no verb {verb!r}. {hint}", USERS_INPUT)
+    try:
+        import_module(f"outweigh.cli.{verb}").main(rest)
+    except OutweighError as error:
+        return _told(f"outweigh {verb}: {error}", USERS_INPUT)
+    except KeyboardInterrupt:
+        return _told(
+            f"\noutweigh {verb}: interrupted. What was finished is kept; --resume goes on.", INTERRUPTED
+        )
+    except BrokenPipeError:  # the reader of our output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.ENOENT, errno.EDQUOT):
+            return _fault(verb, error)
+        where = f"{error.filename}: " if error.filename else ""
+        return _told(
+            f"outweigh {verb}: {where}{error.strerror}. Free space or choose another place.", USERS_INPUT
+        )
+    except Exception as error:
+        return _fault(verb, error)
+    return DONE
+
+
+def _told(message: str, code: int) -> int:
+    print(message, file=sys.stderr)
+    return code
+
+
+def _fault(verb: str, error: Exception) -> int:
+    if os.environ.get("OUTWEIGH_TRACEBACK"):
+        traceback.print_exc()
+    reason = f"{type(error).__name__}: {error}"
+    return _told(
+        f"outweigh {verb}: a fault of outweigh, not of your input: {reason}. Set OUTWEIGH_TRACEBACK=1 to see "
+        "where, and please report it.",
+        OUR_FAULT,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

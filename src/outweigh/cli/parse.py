@@ -1,0 +1,135 @@
+"""Arguments of a verb: a dataclass, filled from --config FILE, --set key=value and flags, the later winning.
+
+All three become flags, so that each value is checked, and each mistake answered, in one place.
+"""
+
+import argparse
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import tyro
+import yaml
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+
+from outweigh import progress
+from outweigh.errors import ConfigError
+from outweigh.objectives.spec import Spec
+
+Verb = TypeVar("Verb")
+
+WRITTEN_AS_YAML = (Spec, dict[str, Any], dict[str, float])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Common:
+    """What every verb takes."""
+
+    config: Path | None = None
+    """YAML file with any of the options; --set and flags win over it."""
+    set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """key=value for any option, with a YAML value: --set train.epochs=2. May be repeated."""
+    quiet: bool = False
+    """Say nothing but errors and the result."""
+    json: bool = False
+    """Print the result as JSON on standard output."""
+    dry_run: bool = False
+    """Say what would be done and what it would cost, and stop."""
+
+
+Shared = Annotated[Common, tyro.conf.arg(name="")]
+"""A field of this type adds the common options, without a prefix."""
+
+
+def parse(verb: type[Verb], arguments: Sequence[str]) -> Verb:
+    """The verb's arguments; what can't be understood ends the process with a message and exit code 2.
+
+    Raises:
+        ConfigError: --config can't be read, or --set is not key=value.
+    """
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early.add_argument("--config", type=Path)
+    early.add_argument("--set", action="append", default=[])
+    told, _ = early.parse_known_args(arguments)
+    flags = [] if told.config is None else list(_flags(_yaml_file(told.config)))
+    for setting in told.set:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise ConfigError(f"--set: got {setting!r}, want key=value, as in --set epochs=2.")
+        flags += _flags({key: _yaml(value, f"--set {key}")})
+    found = tyro.cli(
+        verb,
+        prog=f"outweigh {verb.__module__.rpartition('.')[2]}",
+        args=[*flags, *arguments],
+        registry=_registry(),
+    )
+    common: Common = found.common  # type: ignore[attr-defined]
+    progress.QUIET = common.quiet
+    logging.basicConfig(level=logging.ERROR if common.quiet else logging.WARNING, format="%(message)s")
+    return found
+
+
+def _flags(options: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """The options as flags: {train: {epochs: 2}} as --train.epochs=2."""
+    for key, value in options.items():
+        name = f"--{prefix}{key}".replace("_", "-")
+        if isinstance(value, bool):
+            path, dot, last = name.removeprefix("--").rpartition(".")
+            yield f"--{path}{dot}{'' if value else 'no-'}{last}"
+        elif isinstance(value, list):
+            yield from (name, *map(str, value))
+        elif isinstance(value, Mapping) and not _is_one_value(key):
+            yield from _flags(value, f"{prefix}{key}.")
+        else:
+            yield f"{name}={_written(value)}"
+
+
+def _written(value: Any) -> str:
+    if value is None:
+        return "None"
+    return yaml.safe_dump(value, default_flow_style=True, width=10_000).strip().removesuffix("\n...")
+
+
+def _is_one_value(key: str) -> bool:
+    """True for the options that are themselves mappings."""
+    return key.rpartition(".")[2] in ("margin", "flip_rate", "cap", "weight", "auxiliary", "trainer")
+
+
+def _yaml_file(path: Path) -> dict[str, Any]:
+    try:
+        content = _yaml(path.read_text(encoding="utf-8"), str(path))
+    except OSError as error:
+        raise ConfigError(f"{path}: can't be read ({error.strerror}).") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: got a {type(content).__name__}, want a mapping of options.")
+    return content
+
+
+def _yaml(text: str, where: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where}: no valid YAML ({' '.join(str(error).split())}).") from None
+
+
+def _registry() -> ConstructorRegistry:
+    """tyro's rules, and one for options that are written as YAML: margin='{source: strength, clip: 2}'."""
+    registry = ConstructorRegistry()
+
+    @registry.primitive_rule
+    def yaml_value(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+        if info.type not in WRITTEN_AS_YAML:
+            return None
+        return PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="YAML",
+            instance_from_str=lambda arguments: yaml.safe_load(arguments[0]),
+            is_instance=lambda value: value is None or isinstance(value, str | int | float | dict),
+            str_from_instance=lambda value: [_written(value)],
+        )
+
+    return registry

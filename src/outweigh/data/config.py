@@ -1,0 +1,14 @@
+"""How texts are rendered and cut. Imports nothing heavy: --help reads it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenConfig:
+    max_tokens: int = 512
+    """Tokens of prompt and response together; longer texts are treated as `on_long` says."""
+    on_long: Literal["truncate", "drop", "error"] = "truncate"
+    """truncate: from the left of the prompt first, then from the right of the response."""
+    template: Literal["auto", "none"] = "auto"
+    """auto: the tokenizer's chat template (a plain one where it has none); none: texts joined as they are."""

@@ -1,0 +1,308 @@
+"""All pairs of some data, memory-mapped; and reading them from files, folders, the Hub or rows."""
+
+import hashlib
+import io
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import datasets
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from outweigh.data.arrow import CHARACTERS, KEYS, OWN_COLUMNS, PairWriter, pair_of
+from outweigh.data.cache import appearing_whole, cache_folder
+from outweigh.data.files import RawRow, content_hash, find_files, raw_rows
+from outweigh.data.records import Candidates, Pair, Ranking, ReadCounts
+from outweigh.data.rows import row_candidates, row_pairs, row_ranking, unread_columns
+from outweigh.data.writing import replaced_whole
+from outweigh.errors import ConfigError, DataError
+
+Data = str | Path | Sequence[Mapping[str, Any]]
+OnBadRows = Literal["error", "skip"]
+
+_LAYOUT = 1  # of the cached files; a change of arrow.py or rows.py that changes what is stored raises it
+_BAD_ROWS_HELD = 1000
+
+
+@dataclass(slots=True)
+class Reading:
+    """What was found while reading, beside the pairs themselves."""
+
+    counts: ReadCounts = field(default_factory=ReadCounts)
+    bad_rows: list[tuple[str, str]] = field(default_factory=list)
+    """Origin and message of the first 1,000 rows skipped."""
+    unread_columns: dict[str, str] = field(default_factory=dict)
+    """Columns of the first row that nothing reads, each with the column it may misspell, or ''."""
+
+
+class PairSet:
+    """Pairs in order, on disk as Arrow and mapped into memory, so that a million of them cost no RAM.
+
+    The only carrier of pairs between layers. Columns come as numpy arrays of length B, the number of pairs.
+    """
+
+    def __init__(self, dataset: datasets.Dataset, reading: Reading, sha256: str, bad: Path | bytes) -> None:
+        self.dataset = dataset
+        self.sha256 = sha256
+        """SHA-256 of the content of the data read."""
+        self._reading = reading
+        self._bad = bad
+        self._arrow = dataset.with_format("arrow")
+
+    @classmethod
+    def from_rows(
+        cls, rows: Sequence[Mapping[str, Any]], *, on_bad_rows: OnBadRows = "error", keep: Sequence[str] = ()
+    ) -> "PairSet":
+        """The pairs of rows that are in memory already; any shape of row that a file may have.
+
+        Raises:
+            DataError: a row is not what it should be.
+        """
+        sink, bad, digest = pa.BufferOutputStream(), io.BytesIO(), hashlib.sha256()
+        reading = _read(_hashed(raw_rows(rows), digest), sink, bad, on_bad_rows, keep)
+        dataset = datasets.Dataset.from_buffer(sink.getvalue())
+        return cls(dataset, reading, digest.hexdigest(), bad.getvalue())
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Pair:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"pair {index} of {len(self)}")
+        return pair_of(self._arrow[int(index) % len(self)].to_pylist()[0])
+
+    def __iter__(self) -> Iterator[Pair]:
+        for batch in self._arrow.iter(batch_size=1000):
+            yield from map(pair_of, batch.to_pylist())
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the optional columns that the data has, canonical ones and kept ones."""
+        return tuple(name for name in self.dataset.column_names if name not in OWN_COLUMNS)
+
+    @property
+    def counts(self) -> ReadCounts:
+        """What reading the data kept and dropped; a selection keeps the counts of the whole."""
+        return self._reading.counts
+
+    @property
+    def bad_rows(self) -> list[tuple[str, str]]:
+        """Origin and message of the rows skipped, the first 1,000; `write_bad_rows` has all."""
+        return self._reading.bad_rows
+
+    @property
+    def unread_columns(self) -> dict[str, str]:
+        """Columns of the data that nothing reads, each with the column it may misspell, or ''."""
+        return self._reading.unread_columns
+
+    def column(self, name: str) -> NDArray[Any] | None:
+        """An optional column (B,): float64 for numbers, objects for strings and lists; None if absent."""
+        if name not in self.columns:
+            return None
+        values = self._stored(name)
+        if pa.types.is_floating(values.type):
+            return np.asarray(values.to_numpy(), dtype=np.float64)
+        found = np.empty(len(self), dtype=object)
+        found[:] = values.to_pylist()
+        return found
+
+    @cached_property
+    def rows(self) -> NDArray[np.int64]:
+        """The 0-based row of the data that each pair comes from (B,)."""
+        return self._integers("row")
+
+    def characters(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Lengths of the chosen and of the rejected responses in characters, (B,) each."""
+        return self._integers(CHARACTERS[0]), self._integers(CHARACTERS[1])
+
+    def text_ids(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Numbers of the prompt, chosen and rejected texts, (B,) each, from 0; equal numbers are equal texts.
+
+        Chosen and rejected share one numbering, which ignores the prompt.
+        """
+        prompt, chosen, rejected = self.text_keys()
+        _, prompt_id = np.unique(prompt, return_inverse=True)
+        _, response_id = np.unique(np.concatenate([chosen, rejected]), return_inverse=True)
+        return prompt_id, response_id[: len(self)], response_id[len(self) :]
+
+    def text_keys(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """64-bit hashes of the prompt, chosen and rejected texts, (B,) each, comparable between data."""
+        prompt, chosen, rejected = map(self._integers, KEYS)
+        return prompt, chosen, rejected
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the texts of these pairs in this order; a selection has its own."""
+        return hashlib.sha256(np.stack(self.text_keys()).tobytes()).hexdigest()
+
+    def select(self, indices: Sequence[int] | NDArray[Any]) -> "PairSet":
+        """The pairs at these places, in their order; a mask of booleans is refused."""
+        places = np.asarray(indices)
+        if places.dtype == bool:
+            raise TypeError("select: got a mask of booleans, want places. Pass np.flatnonzero(mask).")
+        chosen = self.dataset.select(places.astype(np.int64))
+        return PairSet(chosen, self._reading, self.sha256, self._bad)
+
+    def write_bad_rows(self, path: str | Path) -> None:
+        """Writes the rows skipped as JSON lines: origin, error, and the row where it could be parsed."""
+        with replaced_whole(Path(path)) as out:
+            if isinstance(self._bad, bytes):
+                out.write(self._bad)
+            else:
+                with self._bad.open("rb") as stream:
+                    shutil.copyfileobj(stream, out)
+
+    def _stored(self, name: str) -> pa.ChunkedArray:
+        return self._arrow.select_columns([name])[:].column(name)
+
+    def _integers(self, name: str) -> NDArray[np.int64]:
+        return np.asarray(self._stored(name).to_numpy(), dtype=np.int64)
+
+
+def read_pairs(
+    data: "Data | PairSet",
+    *,
+    on_bad_rows: OnBadRows = "error",
+    keep: Sequence[str] = (),
+    cache_dir: str | Path | None = None,
+) -> PairSet:
+    """The pairs of a file, a folder, a Hub data set `name[split]`, or a list of rows.
+
+    Files are parsed once, row by row, into a cache named by their content, which a second reading takes.
+    `keep` names further columns to carry (numbers, strings, lists of numbers; a CSV's are strings).
+    With `skip`, bad rows are counted and listed in `bad_rows`; with `error` the first one ends it all.
+
+    Raises:
+        DataError: there is no such data, a row is not what it should be, or no pair is left.
+        ConfigError: `on_bad_rows` is neither error nor skip.
+    """
+    if on_bad_rows not in ("error", "skip"):
+        raise ConfigError(f"on_bad_rows: got {on_bad_rows!r}, want error or skip.")
+    if isinstance(data, PairSet):
+        return data
+    if not isinstance(data, (str, Path)):
+        return PairSet.from_rows(data, on_bad_rows=on_bad_rows, keep=keep)
+    sha256 = content_hash(data)
+    # Origins hold the names of the files, so the same bytes under another name are another entry.
+    names = [str(path) for path in find_files(data)] or [str(data)]
+    identity = json.dumps([_LAYOUT, sha256, names, on_bad_rows, list(keep)])
+    key = hashlib.sha256(identity.encode()).hexdigest()[:32]
+    folder = Path(cache_dir or cache_folder()) / "pairs" / key
+    if not folder.is_dir():
+        _fill(folder, data, on_bad_rows, keep)
+    about = json.loads((folder / "reading.json").read_text(encoding="utf-8"))
+    reading = Reading(ReadCounts(**about["counts"]), [tuple(each) for each in about["bad"]], about["unread"])
+    dataset = datasets.Dataset.from_file(str(folder / "pairs.arrow"))
+    return PairSet(dataset, reading, sha256, folder / "bad_rows.jsonl")
+
+
+def read_rankings(data: Data) -> list[Ranking]:
+    """The rows of the data as rankings, for listwise training; nothing is dropped, ties are equal ranks.
+
+    Raises:
+        DataError: there is no such data, or a row is not what it should be.
+    """
+    return [_parsed(raw, row_ranking) for raw in raw_rows(data)]
+
+
+def read_candidates(data: Data) -> Iterator[Candidates]:
+    """The rows of the data as prompts with K responses to choose from, with `gold` where it is there.
+
+    Raises:
+        DataError: there is no such data, or a row is not what it should be.
+    """
+    return (_parsed(raw, row_candidates) for raw in raw_rows(data))
+
+
+def _parsed(raw: RawRow, parse: Any, *options: Any) -> Any:
+    """What `parse` makes of a row; its complaints get the row's origin."""
+    if raw.values is None:
+        raise DataError(f"{raw.origin}: {raw.problem}")
+    try:
+        return parse(raw.values, raw.row, raw.origin, *options)
+    except DataError as error:
+        raise DataError(f"{raw.origin}: {error}") from None
+
+
+def _hashed(rows: Iterator[RawRow], digest: Any) -> Iterator[RawRow]:
+    """The rows, each added to the digest on its way."""
+    for raw in rows:
+        digest.update(json.dumps(raw.values, sort_keys=True, default=str).encode())
+        yield raw
+
+
+def _fill(folder: Path, data: Data, on_bad_rows: OnBadRows, keep: Sequence[str]) -> None:
+    """Parses the data into `folder`, which appears only once it is whole."""
+    try:
+        with appearing_whole(folder) as unfinished:
+            with (
+                (unfinished / "bad_rows.jsonl").open("wb") as bad,
+                pa.OSFile(str(unfinished / "pairs.arrow"), "wb") as sink,
+            ):
+                reading = _read(raw_rows(data), sink, bad, on_bad_rows, keep)
+            about = {
+                "counts": reading.counts.to_dict(),
+                "bad": reading.bad_rows,
+                "unread": reading.unread_columns,
+            }
+            (unfinished / "reading.json").write_text(json.dumps(about), encoding="utf-8")
+    except OSError as error:  # of the cache only: what files can't be read has become a DataError already
+        raise DataError(
+            f"{folder.parent}: the cache can't be written, got {error.strerror or error}. "
+            "Free some space, or name another folder in OUTWEIGH_CACHE."
+        ) from None
+
+
+def _read(
+    rows: Iterator[RawRow], sink: Any, bad: Any, on_bad_rows: OnBadRows, keep: Sequence[str]
+) -> Reading:
+    """Streams the rows' pairs into `sink` as Arrow and bad rows into `bad` as JSON lines."""
+    reading, writer = Reading(), PairWriter(sink)
+    counts = reading.counts
+    for raw in rows:
+        counts.rows += 1
+        try:
+            found = _parsed(raw, row_pairs, keep)
+            for pair in found.pairs:
+                try:
+                    writer.check(pair)
+                except DataError as error:
+                    raise DataError(f"{raw.origin}: {error}") from None
+        except DataError as error:
+            if on_bad_rows == "error":
+                raise
+            counts.bad_rows += 1
+            message = str(error).removeprefix(f"{raw.origin}: ")
+            if len(reading.bad_rows) < _BAD_ROWS_HELD:
+                reading.bad_rows.append((raw.origin, message))
+            line: dict[str, Any] = {"origin": raw.origin, "error": message}
+            line |= {"raw": raw.values} if raw.values is not None else {}
+            bad.write(json.dumps(line, default=str).encode() + b"\n")
+            continue
+        if counts.rows == counts.bad_rows + 1 and raw.values is not None:  # the first good row
+            reading.unread_columns = unread_columns(raw.values, keep)
+        counts.tied += found.tied
+        counts.empty += found.empty
+        counts.identical += found.identical
+        counts.pairs += len(found.pairs)
+        for pair in found.pairs:
+            writer.add(pair)
+    writer.close()
+    if not counts.pairs:
+        raise DataError(_nothing_left(reading))
+    return reading
+
+
+def _nothing_left(reading: Reading) -> str:
+    counts = reading.counts
+    first = "".join(f" The first bad row: {origin}: {message}" for origin, message in reading.bad_rows[:1])
+    return (
+        f"data: no pair is left of {counts.rows} rows, got {counts.bad_rows} bad rows, {counts.tied} ties, "
+        f"{counts.empty} with an empty response and {counts.identical} with identical ones, want one pair. "
+        f"Correct the rows.{first}"
+    )

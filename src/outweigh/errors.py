@@ -1,0 +1,40 @@
+"""Every error a user can meet, as one tree.
+
+    OutweighError
+    ├── DataError       a file, row or column is not what it should be
+    ├── ConfigError     an option is unknown, out of range, or does not go with another
+    ├── ModelError      a checkpoint, tokenizer or bundled weight can't be used as it is
+    ├── TrainingError   training can't go on, or must not
+    ├── ShapeError      tensors that must be one value a pair are not
+    └── MissingExtra    an optional package is not installed
+
+Each message reads `where: what is wrong, got X, want Y. What to do.`
+"""
+
+
+class OutweighError(Exception):
+    """Anything the user can mend. The command line prints its message alone and exits with 2."""
+
+
+class DataError(OutweighError, ValueError):
+    """A file, a row or a column is not what it should be."""
+
+
+class ConfigError(OutweighError, ValueError):
+    """An option is unknown, out of range, or does not go with another."""
+
+
+class ModelError(OutweighError):
+    """A checkpoint, a tokenizer or a bundled weight can't be used as it is."""
+
+
+class TrainingError(OutweighError):
+    """Training can't go on, or must not."""
+
+
+class ShapeError(OutweighError, ValueError):
+    """Tensors that must hold one value a pair do not."""
+
+
+class MissingExtra(OutweighError, ImportError):
+    """An optional package is not installed."""

@@ -1,0 +1,1 @@
+"""Backbones with a scalar head: bundled weights, loading, scoring, features, saving."""

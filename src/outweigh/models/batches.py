@@ -1,0 +1,60 @@
+"""Token ids -> rewards: length-sorted batches within a token budget, with or without gradients."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+CPU_TOKENS = 2048
+"""Padded tokens a forward on a CPU: past about 2k the activations leave its cache (docs/measurements.md)."""
+GPU_TOKENS = 16384
+
+
+def token_budget(device: torch.device) -> int:
+    """Padded tokens that one forward takes on this device."""
+    return CPU_TOKENS if device.type == "cpu" else GPU_TOKENS
+
+
+def length_batches(lengths: Sequence[int] | np.ndarray, max_tokens: int) -> list[np.ndarray]:
+    """Indices of texts of like length, longest first, each batch at most `max_tokens` with its padding.
+
+    A text longer than the budget stands alone. Longest first: what needs the most memory comes at once.
+    """
+    order = np.argsort(-np.asarray(lengths), kind="stable")
+    batches, start = [], 0
+    while start < len(order):
+        size = max(1, max_tokens // max(1, int(lengths[order[start]])))
+        batches.append(order[start : start + size])
+        start += size
+    return batches
+
+
+def pad(ids: Sequence[Sequence[int]], pad_token: int, device: torch.device) -> dict[str, Tensor]:
+    """Right-padded `input_ids` (B, L) and their `attention_mask`."""
+    longest = max(len(row) for row in ids)
+    input_ids = np.full((len(ids), longest), pad_token, dtype=np.int64)
+    mask = np.zeros_like(input_ids)
+    for place, row in enumerate(ids):
+        input_ids[place, : len(row)] = row
+        mask[place, : len(row)] = 1
+    return {
+        "input_ids": torch.from_numpy(input_ids).to(device),
+        "attention_mask": torch.from_numpy(mask).to(device),
+    }
+
+
+def rewards_of(
+    model: nn.Module, ids: Sequence[Sequence[int]], *, pad_token: int, device: torch.device, max_tokens: int
+) -> Tensor:
+    """Reward of each text, float32 (N,), in the order given; gradients flow where they are enabled.
+
+    Which texts share a forward pass changes nothing but rounding.
+    """
+    batches = length_batches([len(row) for row in ids], max_tokens)
+    rewards = [
+        model(**pad([ids[i] for i in batch], pad_token, device)).logits.squeeze(-1).float()
+        for batch in batches
+    ]
+    back = torch.from_numpy(np.argsort(np.concatenate(batches))).to(device)
+    return torch.cat(rewards)[back]

@@ -1,0 +1,135 @@
+"""The backbone's features of every distinct text, computed once and kept on disk."""
+
+import hashlib
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import AutoModel
+from transformers.utils.hub import cached_file
+
+from outweigh.data.cache import appearing_whole, cache_folder
+from outweigh.data.config import TokenConfig
+from outweigh.data.pairs import PairSet
+from outweigh.data.rendering import Renderer
+from outweigh.data.tokens import encode, truncate
+from outweigh.models.batches import length_batches, pad, token_budget
+from outweigh.models.loading import explained, load_tokenizer, quiet, resolve
+from outweigh.models.precision import autocast_dtype, default_device
+from outweigh.progress import progress
+
+CHUNK = 4096  # texts encoded and sorted by length at once
+LAYOUT = 1  # raised when the cached files' content changes
+
+Pooling = Literal["mean", "last", "first"]
+
+
+class Features(NamedTuple):
+    """Features of N distinct texts, memory-mapped, and which of them each pair holds against each other."""
+
+    matrix_NH: np.ndarray  # float32
+    chosen_B: np.ndarray  # rows of the matrix
+    rejected_B: np.ndarray
+
+
+def pair_features(
+    pairs: PairSet,
+    backbone: str,
+    tokens: TokenConfig,
+    *,
+    pooling: Pooling = "mean",
+    precision: str = "auto",
+    trust_remote_code: bool = False,
+    cache_dir: Path | None = None,
+) -> Features:
+    """Features of the pairs' texts (prompt and response together), from the cache where they are known there.
+
+    A text that several pairs share is computed once. Pooling is the mean over the text's tokens, its last
+    token, or its first, of the last hidden layer.
+    """
+    prompt, chosen, rejected = pairs.text_ids()
+    both = np.concatenate([np.stack([prompt, chosen], 1), np.stack([prompt, rejected], 1)])
+    _, first, inverse = np.unique(both, axis=0, return_index=True, return_inverse=True)
+    settings = (
+        LAYOUT, pairs.fingerprint(), checkpoint_identity(backbone), asdict(tokens), pooling, precision
+    )  # fmt: skip
+    key = hashlib.sha256(repr(settings).encode()).hexdigest()[:24]
+    folder = (cache_dir or cache_folder()) / f"features-{key}"
+    if not folder.exists():
+        _compute(pairs, first, backbone, tokens, pooling, precision, trust_remote_code, folder)
+    return Features(
+        np.load(folder / "features.npy", mmap_mode="r"), inverse[: len(pairs)], inverse[len(pairs) :]
+    )
+
+
+def checkpoint_identity(name: str) -> str:
+    """A hash that changes with the checkpoint's weights and tokenizer; on the Hub, its commit."""
+    folder = Path(resolve(name))
+    if not folder.is_dir():
+        with explained(name):
+            return str(Path(str(cached_file(name, "config.json"))).parent.name)
+    digest = hashlib.sha256()
+    for path in sorted([*folder.glob("*.safetensors"), *folder.glob("*.json")]):
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+@torch.inference_mode()
+def _compute(
+    pairs: PairSet,
+    first: np.ndarray,
+    backbone: str,
+    tokens: TokenConfig,
+    pooling: Pooling,
+    precision: str,
+    trust_remote_code: bool,
+    folder: Path,
+) -> None:
+    device = default_device()
+    tokenizer = load_tokenizer(backbone, trust_remote_code=trust_remote_code)
+    with explained(backbone), quiet():
+        model = AutoModel.from_pretrained(
+            resolve(backbone), dtype=torch.float32, use_safetensors=True, trust_remote_code=trust_remote_code
+        )
+    model = model.to(device).eval()
+    renderer = Renderer(tokenizer, tokens.template)
+    dtype = autocast_dtype(device, precision)
+    with appearing_whole(folder) as unfinished, progress("features", len(first)) as advance:
+        shape = (len(first), model.config.hidden_size)
+        matrix = np.lib.format.open_memmap(
+            unfinished / "features.npy", mode="w+", dtype=np.float32, shape=shape
+        )
+        for start in range(0, len(first), CHUNK):
+            places = first[start : start + CHUNK]
+            texts = [_text(pairs, place) for place in places]
+            ids = [truncate(text, tokens.max_tokens).ids for text in encode(texts, renderer)]
+            for batch in length_batches([len(row) for row in ids], 2 * token_budget(device)):
+                inputs = pad([ids[i] for i in batch], tokenizer.pad_token_id or 0, device)
+                with torch.autocast(device.type, dtype=dtype) if dtype else nullcontext():
+                    hidden = model(**inputs).last_hidden_state
+                matrix[start + batch] = (
+                    pooled(hidden.float(), inputs["attention_mask"], pooling).cpu().numpy()
+                )
+                advance(len(batch))
+        matrix.flush()
+
+
+def _text(pairs: PairSet, place: int) -> tuple[Any, Any]:
+    """Prompt and response at a place among all chosen, then all rejected texts."""
+    pair = pairs[int(place) % len(pairs)]
+    return pair.prompt, pair.chosen if place < len(pairs) else pair.rejected
+
+
+def pooled(hidden_BLH: Tensor, mask_BL: Tensor, pooling: Pooling) -> Tensor:
+    """One feature vector a text, (B, H), from its right-padded tokens."""
+    if pooling == "first":
+        return hidden_BLH[:, 0]
+    if pooling == "last":
+        return hidden_BLH[torch.arange(len(hidden_BLH)), mask_BL.sum(1) - 1]
+    weight = mask_BL.unsqueeze(-1).float()
+    return (hidden_BLH * weight).sum(1) / weight.sum(1)

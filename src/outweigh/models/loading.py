@@ -1,0 +1,152 @@
+"""A name -> a tokenizer and a model with a scalar head, ready to train or to score."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+
+from outweigh.errors import ModelError
+from outweigh.models.bundled import BUNDLED, checkpoint_folder
+from outweigh.models.precision import keep_head_in_float32
+
+PAD_TOKEN = "<|pad|>"
+
+
+def resolve(name: str | Path) -> str:
+    """What transformers loads under this name: a bundled checkpoint's folder, a folder, or a Hub name.
+
+    Raises:
+        ModelError: a path that does not exist, or a folder without a config.json.
+    """
+    if str(name) in BUNDLED:
+        return str(checkpoint_folder(str(name)))
+    path = Path(name)
+    if path.is_dir():
+        if not (path / "config.json").exists():
+            raise ModelError(f"{path}: no config.json in this folder, want a transformers checkpoint.")
+        return str(path)
+    if path.is_absolute() or str(name).startswith(".") or str(name).count("/") > 1:
+        raise ModelError(
+            f"{name}: no such folder, and not a Hub name (owner/model). Bundled: {', '.join(BUNDLED)}."
+        )
+    return str(name)
+
+
+def load_tokenizer(name: str | Path, *, trust_remote_code: bool = False) -> Any:
+    """The tokenizer, with a pad token of its own.
+
+    A pad token that equals EOS would hide the end of a text: transformers reads the reward at the last token
+    that is not padding, so it would read the one before EOS.
+
+    Raises:
+        ModelError: nothing to load under this name.
+    """
+    with explained(name):
+        tokenizer = AutoTokenizer.from_pretrained(resolve(name), trust_remote_code=trust_remote_code)
+    if tokenizer.pad_token is None or tokenizer.pad_token == tokenizer.eos_token:
+        tokenizer.add_special_tokens({"pad_token": PAD_TOKEN})
+    tokenizer.padding_side = "right"
+    return tokenizer
+
+
+def load_classifier(
+    name: str | Path,
+    tokenizer: Any,
+    *,
+    dropout: float = 0.0,
+    trained: bool = False,
+    trust_remote_code: bool = False,
+) -> Any:
+    """A model in float32 whose `logits` (B, 1) are rewards, its pad token the tokenizer's.
+
+    A new head is drawn from torch's random state, so seed it first. With `trained`, the checkpoint must
+    already be a reward model. `dropout` is set wherever the architecture has any.
+
+    Raises:
+        ModelError: nothing to load, weights in another format than safetensors, a quantised model, or, with
+            `trained`, a checkpoint without a head or with more than one label.
+    """
+    with explained(name), quiet():
+        where = resolve(name)
+        config = AutoConfig.from_pretrained(where, trust_remote_code=trust_remote_code)
+        if trained and config.num_labels != 1:
+            raise ModelError(f"{name}: got {config.num_labels} labels, want a reward model with 1.")
+        config.num_labels = 1
+        set_dropout(config, dropout)
+        model, info = AutoModelForSequenceClassification.from_pretrained(
+            where,
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=trust_remote_code,
+            output_loading_info=True,
+        )
+    if trained and info["missing_keys"]:
+        raise ModelError(
+            f"{name}: not a reward model, its checkpoint lacks {', '.join(sorted(info['missing_keys']))}. "
+            "Train one from it with: outweigh train DATA --backbone NAME"
+        )
+    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    model.config.pad_token_id = tokenizer.pad_token_id
+    keep_head_in_float32(head_of(model))
+    return model
+
+
+def head_name(model: nn.Module) -> str:
+    """Name of the module that turns features into a reward.
+
+    Raises:
+        ModelError: the architecture keeps its head elsewhere.
+    """
+    for name in ("score", "classifier", "classification_head"):
+        if isinstance(getattr(model, name, None), nn.Module):
+            return name
+    raise ModelError(
+        f"{type(model).__name__}: has no head called score or classifier. Choose another backbone."
+    )
+
+
+def head_of(model: nn.Module) -> nn.Module:
+    """The module that turns features into a reward."""
+    head: nn.Module = getattr(model, head_name(model))
+    return head
+
+
+def set_dropout(config: Any, rate: float) -> None:
+    """Nothing; every dropout rate that the architecture's configuration has becomes `rate`."""
+    for key, value in config.to_dict().items():
+        if "drop" in key and (isinstance(value, int | float) or key == "classifier_dropout"):
+            setattr(config, key, rate)
+
+
+@contextlib.contextmanager
+def explained(name: str | Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(
+            f"{name}: can't be loaded ({reason}). Give a folder with safetensors weights, a Hub name that "
+            f"this machine can reach, or one of {', '.join(BUNDLED)}."
+        ) from error
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without transformers' bars, nor its report that a causal checkpoint lacks a head: it is meant to."""
+    logs = transformers.utils.logging
+    level, bars = logs.get_verbosity(), logs.is_progress_bar_enabled()
+    logs.set_verbosity_error()
+    logs.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logs.set_verbosity(level)
+        if bars:
+            logs.enable_progress_bar()

@@ -1,0 +1,148 @@
+"""A reward model: texts in, rewards out."""
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+
+from outweigh.data.config import TokenConfig
+from outweigh.data.pairs import PairSet
+from outweigh.data.records import Text
+from outweigh.data.rendering import Renderer
+from outweigh.data.rows import prompt_text, response_text
+from outweigh.data.tokens import encode, truncate
+from outweigh.errors import ConfigError
+from outweigh.models.batches import rewards_of, token_budget
+from outweigh.models.loading import load_classifier, load_tokenizer, quiet
+from outweigh.models.precision import autocast_dtype, default_device
+
+SETTINGS = "outweigh.json"
+CHUNK = 4096  # texts tokenised and sorted by length at once while scoring
+
+Messages = str | Sequence[Mapping[str, str]]
+
+
+class RewardModel:
+    """A classifier with one label, its tokenizer, and how texts are rendered and cut for it.
+
+        >>> model = RewardModel.load("run/model")
+        >>> model.score(["Name a prime."], ["Seven."])
+        array([1.32])
+
+    A reward is a number of nats of log-odds: sigma(r_a - r_b) is the chance that a is preferred to b. Only
+    differences between responses to one prompt mean anything.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        tokens: TokenConfig | None = None,
+        *,
+        device: str | torch.device | None = None,
+        precision: str = "auto",
+    ) -> None:
+        self.device = torch.device(device) if device else default_device()
+        self.model = model.to(self.device).eval()
+        self.tokenizer = tokenizer
+        self.tokens = tokens or TokenConfig(max_tokens=_longest(model, tokenizer))
+        self.renderer = Renderer(tokenizer, self.tokens.template)
+        self.precision = precision
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        device: str | torch.device | None = None,
+        precision: str = "auto",
+        max_tokens: int | None = None,
+        trust_remote_code: bool = False,
+    ) -> Self:
+        """The reward model saved in a folder or on the Hub, by outweigh or by any other trainer.
+
+        Raises:
+            ModelError: it can't be loaded, or is no reward model.
+        """
+        tokenizer = load_tokenizer(path, trust_remote_code=trust_remote_code)
+        model = load_classifier(path, tokenizer, trained=True, trust_remote_code=trust_remote_code)
+        file = Path(path) / SETTINGS
+        tokens = TokenConfig(**json.loads(file.read_text())["tokens"]) if file.exists() else None
+        if max_tokens is not None:
+            tokens = TokenConfig(**{**asdict(tokens or TokenConfig()), "max_tokens": max_tokens})
+        return cls(model, tokenizer, tokens, device=device, precision=precision)
+
+    def score(self, prompts: Sequence[Messages | None], responses: Sequence[Messages]) -> np.ndarray:
+        """Reward of each response to its prompt, float64 (N,); prompts and responses are strings or messages.
+
+        Raises:
+            ConfigError: not one prompt a response.
+            DataError: a text is neither a string nor a list of messages.
+        """
+        if len(prompts) != len(responses):
+            raise ConfigError(
+                f"score: got {len(prompts)} prompts and {len(responses)} responses, want one each."
+            )
+        given = [{} if prompt is None else {"prompt": prompt} for prompt in prompts]
+        return self.score_texts(
+            [
+                (prompt_text(row), response_text(response, "response"))
+                for row, response in zip(given, responses, strict=True)
+            ]
+        )
+
+    def score_texts(self, texts: Sequence[tuple[Text, Text]]) -> np.ndarray:
+        """Reward of each (prompt, response), float64 (N,). Texts that are too long are cut as in training."""
+        rewards = []
+        for start in range(0, len(texts), CHUNK):
+            encoded = encode(texts[start : start + CHUNK], self.renderer)
+            rewards.append(self.score_ids([truncate(text, self.tokens.max_tokens).ids for text in encoded]))
+        return np.concatenate(rewards) if rewards else np.empty(0)
+
+    def score_pairs(self, pairs: PairSet) -> tuple[np.ndarray, np.ndarray]:
+        """Rewards of the chosen and of the rejected responses, float64 (B,) each.
+
+        A text that several pairs share is scored once.
+        """
+        chosen: list[float] = []
+        rejected: list[float] = []
+        for start in range(0, len(pairs), CHUNK):
+            part = pairs.select(range(start, min(start + CHUNK, len(pairs))))
+            texts = {(pair.prompt, side) for pair in part for side in (pair.chosen, pair.rejected)}
+            rewards = dict(zip(texts, self.score_texts(list(texts)), strict=True))
+            chosen.extend(rewards[pair.prompt, pair.chosen] for pair in part)
+            rejected.extend(rewards[pair.prompt, pair.rejected] for pair in part)
+        return np.array(chosen), np.array(rejected)
+
+    @torch.inference_mode()
+    def score_ids(self, ids: Sequence[Sequence[int]]) -> np.ndarray:
+        """Reward of each text given as token ids, float64 (N,)."""
+        dtype = autocast_dtype(self.device, self.precision)
+        with torch.autocast(self.device.type, dtype=dtype) if dtype else nullcontext():
+            rewards = rewards_of(
+                self.model,
+                ids,
+                pad_token=self.tokenizer.pad_token_id,
+                device=self.device,
+                max_tokens=2 * token_budget(self.device),
+            )
+        return rewards.double().cpu().numpy()
+
+    def save(self, folder: str | Path) -> None:
+        """Nothing; writes safetensors, tokenizer with its chat template, and how texts are cut."""
+        folder = Path(folder)
+        with quiet():
+            self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+        (folder / SETTINGS).write_text(json.dumps({"tokens": asdict(self.tokens)}, indent=1))
+
+
+def _longest(model: Any, tokenizer: Any) -> int:
+    """Tokens that a model of unknown training takes: the least of what it and its tokenizer name, or 2048."""
+    positions = getattr(model.config, "max_position_embeddings", None) or 2048
+    return int(min(positions, tokenizer.model_max_length, 2048))

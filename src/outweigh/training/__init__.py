@@ -1,0 +1,1 @@
+"""A transformers.Trainer that knows pairs: its configuration, checkpoints and alarms."""

@@ -1,0 +1,134 @@
+"""Alarms while training: what has gone wrong, what it means, what to do. Each speaks once."""
+
+import logging
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+logger = logging.getLogger(__name__)
+
+MEMORISED_LOG_LOSS = 0.1
+"""Mean training log loss under which labels are learnt by heart: 0.1 nats is a mean chance of .90, more than
+noisy preferences support."""
+ACCURACY_DROP = 0.15
+"""Training accuracy minus validation accuracy that means overfitting."""
+LARGEST_GAP_STD = 20.0
+"""Nats; at a gap of 20 the model claims one error in 5e8."""
+MOST_TIES = 0.5
+"""Share of pairs with equal rewards; honest float32 rewards of different texts are hardly ever equal."""
+
+
+@dataclass
+class Watch:
+    """What training has shown so far: the newest log of the training pairs, and every evaluation."""
+
+    training: Mapping[str, float] = field(default_factory=dict)
+    evaluations: list[Mapping[str, float]] = field(default_factory=list)
+    pad_token: int | None = None
+    eos_token: int | None = None
+    tokenizer_pad_token: int | None = None
+
+
+class Alarm(NamedTuple):
+    """When it sounds (the cause in words, or None) and what to do about it."""
+
+    cause: Callable[[Watch], str | None]
+    remedy: str
+
+
+def memorised(watch: Watch) -> str | None:
+    """The cause where the training loss goes towards 0 while the validation loss no longer falls."""
+    loss, losses = watch.training.get("log_loss"), [each["eval_log_loss"] for each in watch.evaluations]
+    if loss is None or loss >= MEMORISED_LOG_LOSS or len(losses) < 2:
+        return None
+    if losses[-1] < min(losses[:-1]):  # it still falls
+        return None
+    return f"training log loss {loss:.3f} while validation stands at {losses[-1]:.3f}"
+
+
+def overfitted(watch: Watch) -> str | None:
+    """The cause where validation accuracy is far under training accuracy."""
+    accuracy = watch.training.get("accuracy")
+    if accuracy is None or not watch.evaluations:
+        return None
+    held_out = watch.evaluations[-1]["eval_accuracy"]
+    # Two standard errors of the difference, so that a few pairs alone can't sound it
+    noise = math.sqrt(1 / watch.training["pairs"] + 1 / watch.evaluations[-1]["eval_pairs"])
+    if accuracy - held_out <= ACCURACY_DROP + noise:
+        return None
+    return f"accuracy {accuracy:.3f} on the training pairs, {held_out:.3f} on the validation part"
+
+
+def running_away(watch: Watch) -> str | None:
+    """The cause where the scale of the gaps has left every probability behind."""
+    scale = watch.training.get("gap_std", 0.0)
+    return f"the gaps' standard deviation is {scale:.1f} nats" if scale > LARGEST_GAP_STD else None
+
+
+def equal_rewards(watch: Watch) -> str | None:
+    """The cause where chosen and rejected get the same reward."""
+    ties = watch.training.get("ties", 0.0)
+    return f"{ties:.0%} of the pairs have two equal rewards" if ties > MOST_TIES else None
+
+
+def not_a_number(watch: Watch) -> str | None:
+    """The cause where a loss, a gap or the gradient's norm is NaN or infinite."""
+    latest = {**watch.training, **(watch.evaluations[-1] if watch.evaluations else {})}
+    bad = [name for name, value in latest.items() if isinstance(value, float) and not math.isfinite(value)]
+    return f"{', '.join(bad)} is not finite" if bad else None
+
+
+def padding_mismatch(watch: Watch) -> str | None:
+    """The cause where the reward would be read at the wrong token."""
+    if watch.pad_token is not None and watch.pad_token == watch.eos_token:
+        return f"pad and EOS are one token ({watch.pad_token})"
+    if watch.pad_token != watch.tokenizer_pad_token:
+        return f"the model pads with {watch.pad_token}, the tokenizer with {watch.tokenizer_pad_token}"
+    return None
+
+
+ALARMS: dict[str, Alarm] = {
+    "memorised": Alarm(memorised, "Train fewer epochs, lower the learning rate, or repair the labels first."),
+    "overfitted": Alarm(overfitted, "Train fewer epochs, use more pairs, or fewer trainable layers."),
+    "running-away": Alarm(running_away, "Add auxiliary centring (0.01), a cap, or lower the learning rate."),
+    "equal-rewards": Alarm(
+        equal_rewards, "Check that the responses differ after truncation, and that pad is not EOS."
+    ),
+    "not-finite": Alarm(not_a_number, "Lower the learning rate, or set precision to fp32."),
+    "padding": Alarm(padding_mismatch, "Give the tokenizer a pad token of its own, and the model the same."),
+}
+
+
+class AlarmCallback(TrainerCallback):
+    """Sounds each alarm once, keeps what was said in `fired`, and ends training if it is told to."""
+
+    def __init__(self, tokenizer: Any, *, stop: bool = False) -> None:
+        self.watch = Watch(eos_token=tokenizer.eos_token_id, tokenizer_pad_token=tokenizer.pad_token_id)
+        self.stop = stop
+        self.fired: dict[str, dict[str, str | int]] = {}
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.watch.pad_token = kwargs["model"].config.pad_token_id
+        self._sound(state, control)
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        logs: dict[str, float] = kwargs["logs"]
+        if "eval_log_loss" in logs:
+            self.watch.evaluations.append(logs)
+        elif "loss" in logs:
+            self.watch.training = logs
+        self._sound(state, control)
+
+    def _sound(self, state: TrainerState, control: TrainerControl) -> None:
+        for name, alarm in ALARMS.items():
+            if name not in self.fired and (cause := alarm.cause(self.watch)):
+                self.fired[name] = {"cause": cause, "remedy": alarm.remedy, "step": state.global_step}
+                logger.warning("Alarm %s at step %d: %s. %s", name, state.global_step, cause, alarm.remedy)
+                control.should_training_stop |= self.stop

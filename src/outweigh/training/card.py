@@ -1,0 +1,40 @@
+"""The model card that lies beside the weights."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from outweigh.training.config import TrainConfig
+
+
+def write_card(folder: Path, config: TrainConfig, results: dict[str, Any]) -> None:
+    """Nothing; writes README.md: what the model is, from which data and how it was made, how well it did."""
+    front = {
+        "library_name": "transformers",
+        "pipeline_tag": "text-classification",
+        "tags": ["reward-model", "outweigh"],
+        "base_model": config.backbone,
+    }
+    evaluations = [each for each in results["log"] if "eval_accuracy" in each]
+    best = min(evaluations, key=lambda each: float(each["eval_log_loss"]), default=None)
+    measured = (
+        f"On {results['validation']['pairs']} validation pairs (unit: {results['validation']['unit']}): "
+        f"accuracy {best['eval_accuracy']:.3f}, log loss {best['eval_log_loss']:.3f} nats. The weights are "
+        "those of the best validation log loss, so these figures are optimistic; the run's results.json has "
+        "held-out ones."
+        if best
+        else "Not validated while training."
+    )
+    alarms = "".join(f"- {name}: {each['cause']}\n" for name, each in results["alarms"].items()) or "None.\n"
+    settings = {key: value for key, value in results["config"].items() if value not in (None, {}, "auto")}
+    (folder / "README.md").write_text(
+        f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n\n# Reward model\n\n"
+        "A sequence classifier with one label; its logit is the reward, in nats of log-odds: the chance that "
+        "response a is preferred to b is sigma(r_a - r_b). Only differences between responses to one prompt "
+        "mean anything.\n\n"
+        f"Trained with outweigh from `{config.backbone}` on {results['pairs']} pairs "
+        f"(content sha256 `{results['data_sha256'][:16]}`), {results['steps']} steps.\n\n"
+        f"## Measured\n\n{measured}\n\n## Alarms while training\n\n{alarms}\n"
+        f"## Settings\n\n```yaml\n{yaml.safe_dump(settings, sort_keys=False)}```\n"
+    )

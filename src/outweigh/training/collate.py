@@ -1,0 +1,42 @@
+"""Examples of token ids -> one flat batch of tensors."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Collator:
+    """Concatenates the responses' ids, unpadded, and adds the columns that the loss needs.
+
+        ids        (T,)  all responses' tokens, one after the other
+        lengths    (R,)  tokens of each response
+        sizes      (B,)  responses of each item: 2, chosen first, for a pair
+        ranks      (R,)  lower is better
+        item       (B,)  place among the items
+        column_*   (B,)  float32
+
+    Only tensors, so that moving a batch to its device stays cheap.
+    """
+
+    def __init__(self, columns: Mapping[str, np.ndarray]) -> None:
+        self.columns = {name: np.asarray(values, dtype=np.float32) for name, values in columns.items()}
+
+    def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+        ids = [response for example in examples for response in example["response_ids"]]
+        items = np.array([example["item"] for example in examples])
+        return {
+            "ids": torch.from_numpy(np.concatenate(ids).astype(np.int64)),
+            "lengths": torch.tensor([len(response) for response in ids]),
+            "sizes": torch.tensor([len(example["response_ids"]) for example in examples]),
+            "ranks": torch.tensor([rank for example in examples for rank in example["ranks"]]),
+            "item": torch.from_numpy(items),
+            **{f"column_{name}": torch.from_numpy(values[items]) for name, values in self.columns.items()},
+        }
+
+
+def responses(batch: Mapping[str, Tensor]) -> list[list[int]]:
+    """The ids of each response of a collated batch, R lists."""
+    return [part.tolist() for part in batch["ids"].split(batch["lengths"].tolist())]

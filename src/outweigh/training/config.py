@@ -1,0 +1,71 @@
+"""What a training run can be told, a line of meaning under each field. Imports nothing heavy."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from outweigh.data.config import TokenConfig
+from outweigh.objectives.spec import Spec
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    backbone: str = "minilm"
+    """A folder, a Hub name, or a bundled model: minilm, smollm2."""
+    method: Literal["full", "lora", "frozen"] = "full"
+    """What is trained: every layer, low-rank adapters and the head, or the head alone."""
+    objective: Literal["pairs", "listwise"] = "pairs"
+    """pairs: the pairwise equation; listwise: Plackett-Luce over the K responses of a row."""
+    margin: Spec = "auto"
+    """Gap demanded: none, a number, column, rating or strength; auto: the column if there is one."""
+    flip_rate: Spec = "auto"
+    """Chance that a label is wrong: none, a number, column or votes."""
+    cap: Spec = "auto"
+    """Gap allowed: none, a number or column."""
+    weight: Spec = "auto"
+    """Weight of a pair: none, a number, column or row (a row of K responses weighs as one pair)."""
+    auxiliary: dict[str, float] = field(default_factory=dict)
+    """Further terms and their coefficients: centring keeps both rewards near 0 in sum."""
+    batch_pairs: int = 16
+    """Pairs (listwise: rows) an optimizer step, over all devices."""
+    device_pairs: int | None = None
+    """Pairs a device takes at once; smaller ones are accumulated. None: the whole step."""
+    epochs: float = 1.0
+    """Passes over the pairs."""
+    learning_rate: float | None = None
+    """None: 5e-5 for all layers of an encoder, 1e-5 of a causal model, 2e-4 for adapters, 1e-3 for a head."""
+    warmup_fraction: float = 0.05
+    """Share of the steps over which the learning rate rises."""
+    schedule: str = "linear"
+    """How the learning rate falls: any of transformers' names (linear, cosine, constant_with_warmup, ...)."""
+    weight_decay: float = 0.01
+    """AdamW's decay of the weights, biases and norms excepted."""
+    max_grad_norm: float = 1.0
+    """Gradient norm above which it is scaled down; 0 leaves it."""
+    dropout: float = 0.0
+    """Rate in every place where the architecture has dropout."""
+    gradient_checkpointing: bool = False
+    """Trade a fifth more time for the memory of the activations."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """bf16 runs the layers in bfloat16 where the machine has it; head and loss are float32 always."""
+    lora_rank: int = 16
+    """Rank of the adapters."""
+    lora_alpha: int = 32
+    """Their scale, divided by the rank."""
+    validation: float = 0.05
+    """Share of the prompts kept from training to watch it; 0 watches the training pairs alone."""
+    evaluations: int = 4
+    """Evaluations on the validation part, equally spaced; the checkpoint of the best is kept."""
+    patience: int | None = None
+    """Stop after this many evaluations without a better log loss."""
+    save_every_steps: int | None = None
+    """Optimizer steps between checkpoints to resume from; None: at each evaluation."""
+    stop_on_alarm: bool = False
+    """End training at the first alarm instead of naming it and going on."""
+    tokens: TokenConfig = field(default_factory=TokenConfig)
+    """Length and rendering of the texts."""
+    seed: int = 0
+    """Decides the head's first weights, the order of the pairs and the validation part."""
+    trust_remote_code: bool = False
+    """Run code that a checkpoint brings along."""
+    trainer: dict[str, Any] = field(default_factory=dict)
+    """Any further transformers.TrainingArguments: report_to, fsdp, deepspeed, push_to_hub, optim, ..."""

@@ -1,0 +1,66 @@
+"""What of a model is trained: every layer, adapters and the head, or the head alone."""
+
+from typing import Any
+
+import peft
+
+from outweigh.errors import ConfigError
+from outweigh.models.loading import head_name, head_of
+from outweigh.training.config import TrainConfig
+
+
+def trainable(model: Any, config: TrainConfig) -> Any:
+    """The model, with gradients where the method wants them; with `lora`, wrapped by peft.
+
+    Raises:
+        ConfigError: an unknown method, or gradient checkpointing of layers that are not trained.
+    """
+    if config.method not in ("full", "lora", "frozen"):
+        raise ConfigError(f"method: got {config.method!r}, want full, lora or frozen.")
+    if config.gradient_checkpointing:
+        if config.method == "frozen":
+            raise ConfigError("gradient_checkpointing: saves nothing with method frozen. Leave it off.")
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    if config.method == "frozen":
+        model.requires_grad_(False)
+        head_of(model).requires_grad_(True)
+    if config.method != "lora":
+        return model
+    head = head_name(model)
+    adapters = peft.LoraConfig(
+        r=config.lora_rank,
+        lora_alpha=config.lora_alpha,
+        target_modules=linear_layers(model, head),
+        modules_to_save=[head],  # a head lost on saving is the peers' most reported fault
+        bias="none",
+    )
+    return peft.get_peft_model(model, adapters)
+
+
+def linear_layers(model: Any, head: str) -> list[str]:
+    """Names of the linear layers of the backbone, without its head."""
+    return [
+        name
+        for name, module in model.named_modules()
+        if type(module).__name__ in ("Linear", "Conv1D") and not name.startswith(head)
+    ]
+
+
+def learning_rate(model: Any, config: TrainConfig) -> float:
+    """The configured rate, else one that fits what is trained.
+
+    Encoders at 5e-5 for one epoch are what docs/measurements.md was measured with; the others are the rates
+    that TRL's and peft's examples use.
+    """
+    if config.learning_rate is not None:
+        return config.learning_rate
+    if config.method == "lora":
+        return 2e-4
+    if config.method == "frozen":
+        return 1e-3
+    return 1e-5 if head_name(model) == "score" else 5e-5
+
+
+def merged(model: Any) -> Any:
+    """The plain model again, adapters added into its weights."""
+    return model.merge_and_unload() if isinstance(model, peft.PeftModel) else model

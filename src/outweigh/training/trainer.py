@@ -1,0 +1,188 @@
+"""A transformers.Trainer that knows pairs; what a method adds is a source, never a flag here."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import datasets
+import numpy as np
+import torch
+from accelerate.utils import gather_object
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from outweigh.models.batches import length_batches, pad, rewards_of, token_budget
+from outweigh.objectives.listwise import plackett_luce
+from outweigh.objectives.pairwise import pairwise_loss
+from outweigh.objectives.sources import AUXILIARY, Bound
+from outweigh.training.checkpoints import WholeCheckpoints
+from outweigh.training.collate import Collator, responses
+
+
+class Objective(NamedTuple):
+    """Sources bound to the data's columns, or numbers, or None where the equation's default holds."""
+
+    listwise: bool = False
+    margin: Bound | float | None = None
+    flip_rate: Bound | float | None = None
+    cap: Bound | float | None = None
+    weight: Bound | float | None = None
+    auxiliary: Mapping[str, float] = {}
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Columns that a batch must carry."""
+        bound = (self.margin, self.flip_rate, self.cap, self.weight)
+        return tuple({need for source in bound if isinstance(source, Bound) for need in source.needs})
+
+
+class PairTrainer(WholeCheckpoints):
+    """Trains a model whose `logits` are rewards on items of K responses.
+
+    A step's loss is the sum over its items divided by their number, over all devices and accumulated
+    batches: never a mean of means. Each forward takes responses of like length up to a token budget, which
+    changes nothing but rounding and saves most of the padding.
+    """
+
+    def __init__(
+        self,
+        *,
+        objective: Objective,
+        pad_token: int,
+        columns: Mapping[str, np.ndarray],
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(data_collator=Collator({n: columns[n] for n in objective.needs}), **kwargs)
+        self.objective: Objective = objective
+        self.pad_token = pad_token
+        self.model_accepts_loss_kwargs = True
+        self.loss_is_scaled_for_ga = True
+        self._window = torch.zeros(6, dtype=torch.float64)  # sums over the pairs since the last log
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """The share of the step's loss that these items bring, so that shares add up over devices."""
+        reward_R = self._rewards(model, responses(inputs))
+        loss_B = self.loss(reward_R, inputs)
+        items = len(loss_B) if num_items_in_batch is None else num_items_in_batch
+        loss = loss_B.sum() / items * self.accelerator.num_processes  # DDP averages gradients over processes
+        return (loss, {"rewards": reward_R}) if return_outputs else loss
+
+    def loss(self, reward_R: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+        """Loss of each item, (B,) in nats, from the flat rewards of their responses."""
+        sizes = batch["sizes"].tolist()
+        if self.objective.listwise:
+            rewards = torch.nn.utils.rnn.pad_sequence(reward_R.split(sizes), batch_first=True)
+            ranks = torch.nn.utils.rnn.pad_sequence(
+                batch["ranks"].split(sizes), batch_first=True, padding_value=torch.nan
+            )
+            return plackett_luce(rewards, ranks)
+        chosen, rejected = reward_R[::2], reward_R[1::2]
+        columns = {need: batch[f"column_{need}"] for need in self.objective.needs}
+        given = {
+            key: source(columns) if isinstance(source, Bound) else source
+            for key in ("margin", "flip_rate", "cap", "weight")
+            if (source := getattr(self.objective, key)) is not None
+        }
+        loss = pairwise_loss(chosen - rejected, **given)
+        for name, coefficient in self.objective.auxiliary.items():
+            loss = loss + coefficient * AUXILIARY[name](chosen, rejected)
+        self._count(chosen.detach(), rejected.detach())
+        return loss
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """6 a parameter and token: forward 2, backward 4, the rule of thumb of Kaplan et al. 2020."""
+        parameters = sum(each.numel() for each in self.model_wrapped.parameters())
+        return 6 * parameters * int(inputs["ids"].numel())
+
+    def _rewards(self, model: nn.Module, ids: Sequence[Sequence[int]]) -> Tensor:
+        # A sharded model gathers its weights in each forward, in which every device takes part: one forward.
+        sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
+        budget = len(ids) * max(map(len, ids)) if sharded else token_budget(self.args.device)
+        return rewards_of(model, ids, pad_token=self.pad_token, device=self.args.device, max_tokens=budget)
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor | None:
+        if not batch_samples:
+            return None
+        items = torch.tensor(sum(len(batch["sizes"]) for batch in batch_samples), device=device)
+        return self.accelerator.gather(items).sum()  # type: ignore[no-any-return]
+
+    def _count(self, chosen: Tensor, rejected: Tensor) -> None:
+        gap = (chosen - rejected).double()
+        right = (gap > 0).double() + (gap == 0).double() / 2  # ties count half
+        sums = (right, gap, gap.square(), softplus(-gap), (gap == 0).double(), torch.ones_like(gap))
+        self._window += torch.stack([each.sum() for each in sums]).cpu()
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Adds accuracy, gap and ties over the pairs since the last log."""
+        if "loss" in logs and self._window[-1] > 0:
+            window = self.accelerator.reduce(self._window.to(self.args.device), "sum").cpu()
+            right, gap, square, log_loss, ties = (window[:-1] / window[-1]).tolist()
+            logs |= {"accuracy": right, "gap": gap, "gap_std": max(0.0, square - gap**2) ** 0.5}
+            logs |= {"log_loss": log_loss, "ties": ties, "pairs": window[-1].item()}
+            self._window.zero_()
+        super().log(logs, start_time)
+
+    def evaluate(
+        self,
+        eval_dataset: datasets.Dataset | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> dict[str, float]:
+        """Accuracy and log loss over all pairs of the items: each better-ranked response and each worse."""
+        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
+        gap = self.gaps(dataset)
+        metrics = {
+            f"{metric_key_prefix}_accuracy": float(np.mean((gap > 0) + (gap == 0) / 2)),
+            f"{metric_key_prefix}_log_loss": float(np.mean(np.logaddexp(0, -gap))),
+            f"{metric_key_prefix}_pairs": float(len(gap)),
+            f"{metric_key_prefix}_gap": float(gap.mean()),
+            f"{metric_key_prefix}_gap_std": float(gap.std()),
+        }
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def gaps(self, dataset: datasets.Dataset) -> np.ndarray:
+        """Gap of each pair of the items, float64, in nats."""
+        ids = [response for responses in dataset["response_ids"] for response in responses]
+        rewards = iter(self.score_ids(ids))
+        gaps = []
+        for ranks in dataset["ranks"]:
+            reward = np.array([next(rewards) for _ in ranks])
+            rank = np.array(ranks)
+            gaps.append((reward[:, None] - reward[None, :])[rank[:, None] < rank[None, :]])
+        return np.concatenate(gaps)
+
+    @torch.no_grad()
+    def score_ids(self, ids: Sequence[Sequence[int]]) -> np.ndarray:
+        """Rewards of texts, float64 (N,); every process calls it with the same texts and gets all rewards."""
+        model = self.model_wrapped
+        training = model.training
+        model.eval()
+        batches = length_batches([len(row) for row in ids], 2 * token_budget(self.args.device))
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        own = batches[rank::world]
+        # Every process runs as many forwards as the busiest: a sharded model waits for all in each.
+        repeated = own + batches[:1] * (-(-len(batches) // world) - len(own))
+        scored = []
+        for place, batch in enumerate(repeated):
+            inputs = pad([ids[i] for i in batch], self.pad_token, self.args.device)
+            with self.compute_loss_context_manager():
+                reward = model(**inputs).logits.squeeze(-1).float().cpu().numpy()
+            if place < len(own):
+                scored.append((batch, reward))
+        model.train(training)
+        rewards = np.empty(len(ids))
+        for batch, reward in gather_object(scored) if world > 1 else scored:
+            rewards[batch] = reward
+        return rewards
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        best: bool = super()._determine_best_metric(metrics, trial)
+        self.control.should_save |= best  # the best model is on disk whatever the rhythm of the checkpoints
+        return best

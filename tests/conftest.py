@@ -1,0 +1,110 @@
+"""Real tokenizers and tiny random models on disk, a cache of their own, and where the real data lie."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """The user's cache is neither read nor filled, but for the float32 copy of SmolLM2, which is slow to make."""
+    from outweigh.data.cache import cache_folder
+
+    checkpoints = cache_folder() / "checkpoints"
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    cache = tmp_path_factory.mktemp("cache")
+    (cache / "checkpoints").symlink_to(checkpoints)
+    before = os.environ.get("OUTWEIGH_CACHE")
+    os.environ["OUTWEIGH_CACHE"] = str(cache)
+    yield cache
+    os.environ.pop("OUTWEIGH_CACHE")
+    if before is not None:
+        os.environ["OUTWEIGH_CACHE"] = before
+
+
+def _byte_tokenizer(folder, **special):
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: place for place, token in enumerate([*special.values(), *alphabet])}
+    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **special)
+    tokenizer.save_pretrained(folder)
+    return tokenizer
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory):
+    """Folder of a random 2-layer Llama; its tokenizer has no chat template, and EOS for its pad token."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    folder = tmp_path_factory.mktemp("tiny-llama")
+    tokenizer = _byte_tokenizer(folder, bos_token="<s>", eos_token="</s>")
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=1,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory):
+    """Folder of a random 2-layer encoder with dropout in its configuration."""
+    import torch
+    from transformers import BertConfig, BertModel
+
+    folder = tmp_path_factory.mktemp("tiny-bert")
+    tokenizer = _byte_tokenizer(
+        folder, pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]", eos_token="[SEP]"
+    )
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=512,
+    )
+    BertModel(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def wordy_pairs():
+    """60 rows whose chosen response always says please: learnable by a tiny model in a few steps."""
+    nouns = ["tea", "milk", "salt", "bread", "rice", "soup"]
+    return [
+        {
+            "prompt": f"Ask for {noun} number {number}.",
+            "chosen": f"Please pass the {noun}.",
+            "rejected": f"Give me {noun} now.",
+            "source": "even" if number % 2 == 0 else "odd",
+        }
+        for number in range(10)
+        for noun in nouns
+    ]
+
+
+@pytest.fixture(scope="session")
+def data_folder():
+    """The shared real data; tests that need it are skipped, and say so, where it is absent."""
+    folder = Path(os.environ.get("OUTWEIGH_DATA") or Path(__file__).parents[2] / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip(f"{folder}: no real data here; set OUTWEIGH_DATA")
+    return folder

@@ -1,0 +1,163 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from outweigh.data.config import TokenConfig
+from outweigh.data.pairs import PairSet
+from outweigh.data.records import Message, Ranking
+from outweigh.errors import ConfigError, TrainingError
+from outweigh.models.reward import RewardModel
+from outweigh.training.config import TrainConfig
+from outweigh.training.fit import fit
+
+SHORT = TokenConfig(max_tokens=96)
+
+
+def configured(backbone, **settings):
+    return TrainConfig(
+        **{"backbone": str(backbone), "tokens": SHORT, "precision": "fp32", "validation": 0.2} | settings
+    )
+
+
+def weights(folder):
+    return AutoModelForSequenceClassification.from_pretrained(folder).state_dict()
+
+
+def largest_difference(one, other):
+    return max((one[name] - other[name]).abs().max().item() for name in one)
+
+
+def test_a_tiny_model_learns_what_the_pairs_agree_on(tiny_llama, wordy_pairs, tmp_path):
+    pairs = PairSet.from_rows(wordy_pairs)
+    trained = fit(pairs, configured(tiny_llama, learning_rate=3e-3, epochs=6), tmp_path)
+    evaluations = [each for each in trained.results["log"] if "eval_accuracy" in each]
+    assert evaluations[-1]["eval_accuracy"] > 0.9
+    reward = trained.model.score(["Ask for tea."] * 2, ["Please pass the tea.", "Give me tea now."])
+    assert reward[0] > reward[1]
+
+
+def test_the_saved_model_is_plain_transformers_and_gives_the_same_rewards(tiny_llama, wordy_pairs, tmp_path):
+    pairs = PairSet.from_rows(wordy_pairs)
+    trained = fit(pairs, configured(tiny_llama), tmp_path)
+    assert trained.results["reload_deviation"] < 1e-5
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model")
+    assert tokenizer.pad_token_id != tokenizer.eos_token_id
+    assert model.config.pad_token_id == tokenizer.pad_token_id
+    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho."}]
+    ids = tokenizer(tokenizer.apply_chat_template(turns, tokenize=False), add_special_tokens=False)[
+        "input_ids"
+    ]
+    padded = torch.tensor([ids + [tokenizer.pad_token_id] * 5])
+    theirs = model(padded, attention_mask=(padded != tokenizer.pad_token_id).long()).logits.item()
+    assert trained.model.score(["Hi"], ["Ho."])[0] == pytest.approx(theirs, abs=1e-5)
+    assert {path.name for path in (tmp_path / "model").iterdir()} >= {"model.safetensors", "README.md"}
+
+
+def test_one_big_batch_and_accumulated_small_ones_give_the_same_weights(tiny_llama, wordy_pairs, tmp_path):
+    rows = [{**row, "weight": 1.0 + place % 3} for place, row in enumerate(wordy_pairs)]
+    pairs = PairSet.from_rows(rows)
+    for name, device_pairs in (("big", None), ("small", 3)):
+        config = configured(tiny_llama, batch_pairs=12, device_pairs=device_pairs, validation=0)
+        fit(pairs, config, tmp_path / name)
+    assert largest_difference(weights(tmp_path / "big/model"), weights(tmp_path / "small/model")) < 1e-6
+
+
+def test_the_first_step_is_the_loss_written_out(tiny_llama, wordy_pairs, tmp_path):
+    # One step over all pairs: the logged loss is sum(w softplus(m - d)) / B at the initial weights
+    rows = [{**row, "margin": 0.5, "weight": 1.0 + place % 2} for place, row in enumerate(wordy_pairs)]
+    pairs = PairSet.from_rows(rows)
+    config = configured(tiny_llama, batch_pairs=len(rows), learning_rate=1e-12, validation=0)
+    trained = fit(pairs, config, tmp_path)
+    chosen, rejected = trained.model.score_pairs(pairs)
+    weight = np.array([row["weight"] for row in rows])
+    by_hand = (weight * np.logaddexp(0, 0.5 - (chosen - rejected))).sum() / len(rows)
+    assert trained.results["log"][0]["loss"] == pytest.approx(by_hand, abs=1e-5)
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_one_others(tiny_llama, wordy_pairs, tmp_path):
+    pairs = PairSet.from_rows(wordy_pairs)
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        fit(pairs, configured(tiny_llama, seed=seed), tmp_path / name)
+    a, b, c = (weights(tmp_path / name / "model") for name in "abc")
+    assert largest_difference(a, b) == 0
+    assert largest_difference(a, c) > 1e-3
+
+
+@pytest.mark.parametrize("backbone", ["tiny_llama", "tiny_bert"])
+def test_lora_trains_adapters_and_head_and_saves_them_merged(backbone, wordy_pairs, tmp_path, request):
+    folder = request.getfixturevalue(backbone)
+    pairs = PairSet.from_rows(wordy_pairs)
+    trained = fit(pairs, configured(folder, method="lora", learning_rate=1e-2, epochs=3), tmp_path)
+    again = RewardModel.load(tmp_path / "model", precision="fp32")
+    texts = ["Please pass the tea.", "Give me tea now."]
+    torch.testing.assert_close(
+        again.score(["Tea?"] * 2, texts), trained.model.score(["Tea?"] * 2, texts), rtol=1e-4, atol=1e-4
+    )
+    assert trained.results["reload_deviation"] < 1e-3
+    head = next(name for name in weights(tmp_path / "model") if name.startswith(("score", "classifier")))
+    torch.manual_seed(0)
+    assert weights(tmp_path / "model")[head].std() > 0
+
+
+def test_a_frozen_backbone_stays_as_it_was_and_the_head_moves(tiny_llama, wordy_pairs, tmp_path):
+    pairs = PairSet.from_rows(wordy_pairs)
+    fit(pairs, configured(tiny_llama, method="frozen", learning_rate=1e-2), tmp_path)
+    before = AutoModelForSequenceClassification.from_pretrained(tiny_llama, num_labels=1).state_dict()
+    after = weights(tmp_path / "model")
+    layers = [name for name in before if name.startswith("model.layers")]
+    assert max((before[name] - after[name]).abs().max().item() for name in layers) == 0
+
+
+def test_gradient_checkpointing_changes_nothing_but_memory(tiny_llama, wordy_pairs, tmp_path):
+    pairs = PairSet.from_rows(wordy_pairs)
+    for name, checkpointing in (("with", True), ("without", False)):
+        fit(pairs, configured(tiny_llama, gradient_checkpointing=checkpointing), tmp_path / name)
+    assert largest_difference(weights(tmp_path / "with/model"), weights(tmp_path / "without/model")) < 1e-6
+
+
+def test_dropout_is_off_unless_asked_for(tiny_bert, wordy_pairs, tmp_path):
+    pairs = PairSet.from_rows(wordy_pairs)
+    fit(pairs, configured(tiny_bert), tmp_path / "off")
+    fit(pairs, configured(tiny_bert, dropout=0.3), tmp_path / "on")
+    assert json.loads((tmp_path / "off/model/config.json").read_text())["hidden_dropout_prob"] == 0
+    assert json.loads((tmp_path / "on/model/config.json").read_text())["attention_probs_dropout_prob"] == 0.3
+    assert largest_difference(weights(tmp_path / "off/model"), weights(tmp_path / "on/model")) > 1e-5
+
+
+def rankings(count):
+    def said(text):
+        return (Message("assistant", text),)
+
+    responses = (said("Please pass the tea."), said("Pass the tea."), said("Tea!"))
+    return [
+        Ranking((Message("user", f"Ask number {n}."),), responses, (1.0, 2.0, 2.0), n, f"rows:{n + 1}")
+        for n in range(count)
+    ]
+
+
+def test_rows_of_k_responses_train_listwise(tiny_llama, tmp_path):
+    config = configured(tiny_llama, objective="listwise", learning_rate=3e-3, epochs=4, batch_pairs=8)
+    trained = fit(rankings(32), config, tmp_path)
+    reward = trained.model.score(["Ask."] * 3, ["Please pass the tea.", "Pass the tea.", "Tea!"])
+    assert reward[0] > max(reward[1:])
+
+
+def test_what_does_not_fit_is_refused_before_a_model_is_loaded(wordy_pairs, tmp_path):
+    pairs = PairSet.from_rows(wordy_pairs)
+    with pytest.raises(ConfigError, match="margin from 'rating': the data has no column rating_chosen"):
+        fit(pairs, TrainConfig(backbone="no/such-model", margin="rating"), tmp_path)
+    with pytest.raises(ConfigError, match="auxiliary: got centering, want centring"):
+        fit(pairs, TrainConfig(backbone="no/such-model", auxiliary={"centering": 0.1}), tmp_path)
+    with pytest.raises(ConfigError, match="listwise: got pairs, want rows of K"):
+        fit(pairs, TrainConfig(backbone="no/such-model", objective="listwise"), tmp_path)
+
+
+def test_a_finished_folder_is_not_overwritten(tiny_llama, wordy_pairs, tmp_path):
+    pairs = PairSet.from_rows(wordy_pairs)
+    fit(pairs, configured(tiny_llama), tmp_path)
+    with pytest.raises(TrainingError, match="exists. Choose another folder"):
+        fit(pairs, configured(tiny_llama), tmp_path)
