@@ -1,7 +1,7 @@
 """Results of a whole run as the page is given them; `python tests/report/sample.py DIR` writes that page.
 
-The figures are those of a run on crowd-voted arguments with 20 % planted flips: accuracies, rates and AUROC
-as measured, the gaps behind them drawn to give the same accuracies. The texts are written for this file.
+No figure in it was measured: they are invented, of the size that a run on crowd-voted arguments with 20 %
+planted flips would give; gaps are drawn at random, then evaluated for real. The texts are of this file.
 """
 
 import json
@@ -22,20 +22,20 @@ TEXTS = [
     (
         "Should school uniforms be required?",
         "i dont like them they are ugly",
-        "Uniforms take one argument off the breakfast table: nobody compares brands, and families who can't "
-        "follow fashion are not seen to fall behind. They cost less over a year than the clothes they replace.",
+        "Uniforms take one argument off the breakfast table: nobody compares brands, and families who "
+        "can't follow fashion are not seen to fall behind. They cost less over a year than other clothes.",
     ),
     (
         "Should cities close their centres to cars?",
-        "Cars are freedom. Full stop. Nobody will ever shop in a town that they can't drive to, and that is that.",
-        "Ghent closed its centre in 2017. Cycling rose by a quarter within a year, and fewer shops stood empty, "
-        "because people who walk past a window stop in front of it.",
+        "Cars are freedom. Full stop. Nobody will ever shop in a town that they can't drive to.",
+        "Ghent closed its centre in 2017. Cycling rose by a quarter within a year, and fewer shops "
+        "stood empty, because people who walk past a window stop in front of it.",
     ),
     (
         "Is it better to rent or to own a home?",
         "Owning, because rent is money thrown away.",
-        "It depends on how long you stay. Under five years the fees of buying and selling usually exceed what rent "
-        "would have cost; past ten, owning tends to win, if prices only keep up with wages.",
+        "It depends on how long you stay. Under five years the fees of buying and selling usually exceed "
+        "what rent would have cost; past ten, owning tends to win, if prices only keep up with wages.",
     ),
     (
         "Write two sentences about autumn without the letter 'e'.",
@@ -70,13 +70,15 @@ def results(*, resamples: int = 300) -> dict[str, Any]:
     repaired = 2.2 * (ease + rng.normal(0.13, 0.78, HELD_OUT)) + length / 500
     rewards = rng.normal(0, 1, HELD_OUT)
     models = {
-        name: evaluate_gaps(gap, facts, resamples=resamples, reward_chosen=rewards + gap, reward_rejected=rewards)
+        name: evaluate_gaps(
+            gap, facts, resamples=resamples, reward_chosen=rewards + gap, reward_rejected=rewards
+        )
         for name, gap in {"plain": plain, "repaired": repaired}.items()
     }
     return {
         "outweigh": "0.1.0",
         "created": "2026-11-20T14:12:09+00:00",
-        "command": "outweigh run arguments.train.jsonl --eval arguments.test.jsonl --out runs/arguments --seed 7",
+        "command": "outweigh run arguments.train.jsonl --eval arguments.test.jsonl --out runs/a --seed 7",
         "seed": 7,
         "versions": {"python": "3.11.7", "torch": "2.13.0", "transformers": "5.23.0", "numpy": "2.4.6"},
         "machine": {"cpu": "AMD EPYC 7B13", "cores": 2, "memory_bytes": 25_000_000_000},
@@ -100,7 +102,7 @@ def results(*, resamples: int = 300) -> dict[str, Any]:
             "planted": 1675, "found": 1291, "precision": 0.741, "recall": 0.771,
             "auroc": {"value": 0.904, "low": 0.895, "high": 0.912},
         },
-        "seconds": {"read": 1.8, "audit": 41.6, "denoise": 0.4, "train": 1421.0, "evaluate": 33.9, "report": 2.4},
+        "seconds": {"read": 1.8, "audit": 41.6, "denoise": 0.4, "train": 1421.0, "evaluate": 33.9},
         "peak_memory_bytes": 1_710_000_000,
     }  # fmt: skip
 
@@ -139,13 +141,13 @@ def _audit(rng: np.random.Generator) -> dict[str, Any]:
             "noise_rate": {"value": 0.2047, "low": 0.1934, "high": 0.2171},
             "by_source": [
                 {"source": "for", "pairs": 4301, "noise_rate": {"value": 0.192, "low": 0.177, "high": 0.208}},
-                {"source": "against", "pairs": 4073, "noise_rate": {"value": 0.218, "low": 0.202, "high": 0.236}},
+                {"source": "against", "pairs": 4073, "noise_rate": {"value": 0.22, "low": 0.2, "high": 0.24}},
             ],
             "trust": {
                 "auroc": {"value": 0.897, "low": 0.884, "high": 0.909}, "threshold": 0.75,
                 "recommendation": "repair",
-                "reason": "On flips planted in these pairs the audit reaches an AUROC of 0.897, above the 0.75 from "
-                "which repair has helped.",
+                "reason": "On flips planted in these pairs the audit reaches an AUROC of 0.897, above 0.75, "
+                "from which repair has helped.",
             },
             "strength": {
                 "counts": counts.tolist(), "edges": edges.tolist(),
@@ -163,8 +165,8 @@ def _audit(rng: np.random.Generator) -> dict[str, Any]:
         "denoise": {
             "policy": "flip+margin",
             "actions": {"keep": 6632, "flip": 1419, "smooth": 323},
-            "reason": "The pairs most probably wrong are flipped up to the estimated noise rate; those in doubt "
-            "around zero are smoothed.",
+            "reason": "The pairs most probably wrong are flipped up to the estimated noise rate; those "
+            "in doubt around zero are smoothed.",
         },
     }  # fmt: skip
 
@@ -175,16 +177,19 @@ def _run(rng: np.random.Generator, floor: float, accuracy: float, rate: float) -
         fall = np.exp(-step / 90)
         log_loss = floor - 0.09 * step / 490 + (0.69 - floor) * fall + rng.normal(0, 0.012)
         right = accuracy + 0.06 * step / 490 - (accuracy - 0.5) * fall + rng.normal(0, 0.008)
-        log.append({"step": step, "loss": log_loss + 0.05, "log_loss": log_loss, "accuracy": right, "epoch": step / 490,
+        log.append({"step": step, "loss": log_loss + 0.05, "log_loss": log_loss, "accuracy": right,
                     "gap": 1.1, "gap_std": 1.4, "learning_rate": 5e-5})  # fmt: skip
         if step % 120 == 0:
-            watched = {"eval_accuracy": accuracy - 0.2 * np.exp(-step / 70), "eval_log_loss": floor + 0.12 * fall + 0.02}
+            watched = {
+                "eval_accuracy": accuracy - 0.2 * np.exp(-step / 70),
+                "eval_log_loss": floor + 0.12 * fall + 0.02,
+            }
             log.append({"step": step, **watched})
     return {
         "pairs": 7955, "validation": {"pairs": 419, "unit": "prompt"}, "steps": 498, "best_step": 480,
         "learning_rate": 5e-5, "log": log, "alarms": {}, "seconds": {"tokens": 4.1, "training": 58 * rate},
         "config": {"backbone": "minilm", "method": "full", "margin": "auto", "cap": None, "epochs": 1.0,
-                   "batch_pairs": 16, "learning_rate": 5e-5, "tokens": {"max_tokens": 256, "on_long": "truncate"},
+                   "batch_pairs": 16, "learning_rate": 5e-5, "tokens": {"max_tokens": 256},
                    "auxiliary": {}, "seed": 7},
     }  # fmt: skip
 

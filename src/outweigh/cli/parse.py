@@ -8,7 +8,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 import yaml
@@ -19,6 +19,8 @@ from outweigh.errors import ConfigError
 from outweigh.objectives.spec import Spec
 
 Verb = TypeVar("Verb")
+
+OnBadRows = Literal["error", "skip"]
 
 WRITTEN_AS_YAML = (Spec, dict[str, Any], dict[str, float])
 

@@ -13,12 +13,12 @@ from markupsafe import Markup, escape
 from outweigh.report.plots import DARK, LIGHT, draw_all
 from outweigh.report.summary import key_figures, verdict
 from outweigh.report.tables import TABLES
-from outweigh.report.texts import at, number, percent, present, shown_text
+from outweigh.report.texts import at, moment, number, percent, present, shown_text
 
 MOST_DOUBTFUL = 200
 """Pairs on the page: what a person may read in an afternoon."""
 MOST_BYTES = 2_000_000
-"""Of the pairs' HTML; with plots and tables the page stays under 3 MB, also where texts are 4-byte characters."""
+"""Of the pairs' texts; with plots and tables the page stays under 3 MB in every script."""
 
 
 class DoubtfulPair(NamedTuple):
@@ -54,7 +54,7 @@ def write_report(results: Mapping[str, Any], doubtful: Sequence[DoubtfulPair], f
         verdict=verdict(found),
         figures=key_figures(found),
         notes=_notes(found),
-        created=at(found, "created"),
+        created=moment(at(found, "created")),
         version=at(found, "outweigh"),
         command=at(found, "command"),
         script=Markup(script),

@@ -2,6 +2,7 @@
 
 import io
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,7 +31,8 @@ OF_NAME = {"repaired": 0, "plain": 1}  # the two models of a run look the same i
 MOST_POINTS = 400
 """Points of a curve; more can't be seen at this width."""
 WIDTH, HEIGHT, DPI = 4.6, 2.9, 200  # inches: on a phone the SVG is shown at about its own size
-STYLE = {
+XLINK = 'xmlns:xlink="http://www.w3.org/1999/xlink"'
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "outweigh",
     "text.parse_math": False,  # a name with a $ is a name
@@ -75,7 +77,11 @@ class Drawn(NamedTuple):
 def draw_all(results: Results, folder: Path) -> dict[str, Plot]:
     """Every plot that the results have data for, by name; each is written to `folder` as a PNG too."""
     plots = {}
-    with matplotlib.rc_context({**matplotlib.rcParamsDefault, **STYLE}):
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(STYLE)
+        # A model's name may be in any script; the page shows it, the PNG's font may not.
+        warnings.filterwarnings("ignore", "Glyph .* missing")
         for name, draw in PLOTS.items():
             drawn = draw(results)
             if drawn is None:
@@ -100,7 +106,7 @@ def _inline_svg(name: str, drawn: Drawn) -> Markup:
         svg = svg.replace(value, f"var(--{colour})")
     viewed = re.search(r'viewBox="[^"]*"', svg)
     assert viewed  # matplotlib always writes one
-    opening = f'<svg role="img" aria-label="{escape(drawn.alt)}" {viewed[0]} xmlns:xlink="http://www.w3.org/1999/xlink">'
+    opening = f'<svg role="img" aria-label="{escape(shown_text(drawn.alt))}" {viewed[0]} {XLINK}>'
     return Markup(opening + svg[svg.index(">") + 1 :].strip())
 
 
@@ -113,11 +119,11 @@ def accuracy(results: Results) -> Drawn | None:
         return None
     rule = at(next(iter(models.values())), "longer_wins")
     rows = [("longer one wins", rule), *rows] if is_number(at(rule, "value")) else rows
-    figure, axes = _figure(0.9 + 0.36 * len(rows))
+    figure, axes = _figure(0.8 + 0.5 * min(len(rows), 20))
     for place, (name, estimate) in enumerate(reversed(rows)):
         value, low, high = (estimate.get(key, estimate["value"]) for key in ("value", "low", "high"))
         colour, mark = ("muted", "d") if name == "longer one wins" else _look(name, list(models))
-        axes.errorbar(value, place, xerr=[[value - low], [high - value]], color=LIGHT[colour],
+        axes.errorbar(value, place, xerr=[[max(0, value - low)], [max(0, high - value)]], color=LIGHT[colour],
                       marker=mark, markersize=6, capsize=3)  # fmt: skip
         axes.annotate(f"{value:.3f}", (value, place), (0, 6), textcoords="offset points", ha="center")
     axes.set_yticks(range(len(rows)), [_label(name) for name, _ in reversed(rows)])
@@ -127,7 +133,11 @@ def accuracy(results: Results) -> Drawn | None:
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.set_xlabel("accuracy on held-out pairs (dotted: a coin)")
-    said = "; ".join(f"{name} {number(at(value, 'value'))}" for name, value in rows)
+    said = "; ".join(
+        f"{name} {' to '.join(number(value.get(key, value['value'])) for key in ('low', 'high'))}"
+        f" around {number(value['value'])}"
+        for name, value in rows
+    )
     return Drawn(figure, "Accuracy with 95 % intervals.", f"Accuracy: {said}.")
 
 
@@ -175,7 +185,7 @@ def wrong_probability(results: Results) -> Drawn | None:
     axes.set_xlabel("wrong_probability")
     axes.set_ylabel("share of labels that are wrong")
     said = ", ".join(f"{number(x, '.2f')}: {number(y, '.2f')}" for x, y, _ in points)
-    caption = "wrong_probability against planted flips. On the dashed line it is what it claims; area grows with pairs."
+    caption = "wrong_probability on planted flips: true on the dashed line. Larger marks hold more pairs."
     return Drawn(figure, caption, f"Wrong probability claimed and observed: {said}.")
 
 
@@ -198,7 +208,7 @@ def _curves(results: Results, trained: Sequence[str], watched: str, label: str) 
         colour, mark = _look(name, list(runs))
         key = next((key for key in trained if any(key in entry for entry in log)), trained[0])
         for part, each, style in (("training", key, "--"), ("validation", watched, "-")):
-            points = [(e["step"], e[each]) for e in log if is_number(e.get("step")) and is_number(e.get(each))]
+            points = [(entry["step"], entry[each]) for entry in log if "step" in entry and each in entry]
             points = points[:: -(-len(points) // MOST_POINTS) or 1]
             if not points:
                 continue
@@ -227,13 +237,17 @@ def reliability(results: Results) -> Drawn | None:
         _diagonal(axes, 0.5)
         axes.plot(*list(zip(*before, strict=True))[:2], "s--", color=LIGHT["orange"], label="as trained")
         if after:
-            axes.plot(*list(zip(*after, strict=True))[:2], "o-", color=LIGHT["blue"], label="temperature fitted")
+            axes.plot(
+                *list(zip(*after, strict=True))[:2], "o-", color=LIGHT["blue"], label="with temperature"
+            )
         axes.set_xlabel("confidence")
         axes.set_ylabel("accuracy")
         _legend(figure)
-        errors = [number(at(model, "calibration", when, "ece")) for when in ("before", "after")]
-        alt = f"Reliability of the {name} model: expected calibration error {errors[0]} before, {errors[1]} after."
-        return Drawn(figure, f"Reliability of the {name} model. On the dashed line it is right as often as it claims.", alt)
+        errors = {when: at(model, "calibration", when, "ece") for when in ("before", "after")}
+        said = ", ".join(f"{number(error)} {when} temperature" for when, error in errors.items() if error)
+        alt = f"Reliability of the {name} model; expected calibration error {said}."
+        caption = f"Reliability of the {name} model: on the dashed line it is right as often as it claims."
+        return Drawn(figure, caption, alt)
     return None
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from markupsafe import Markup
+
 from outweigh.report.tables import Results, compared
 from outweigh.report.texts import SPACE, at, count, estimate, is_number, number, percent
 
@@ -37,7 +39,8 @@ def _comparison_verdict(results: Results) -> str | None:
 
 
 def _audit_verdict(results: Results) -> str | None:
-    noise, advice = at(results, "audit", "noise_rate", "value"), at(results, "audit", "trust", "recommendation")
+    noise = at(results, "audit", "noise_rate", "value")
+    advice = at(results, "audit", "trust", "recommendation")
     if advice == "keep":
         return "The audit can't tell wrong labels from right ones on this data: keep the labels as they are."
     if not is_number(noise):
@@ -51,7 +54,7 @@ def _evaluation_verdict(results: Results) -> str | None:
         accuracy, gain = at(model, "accuracy", "value"), at(model, "gain_over_length", "low")
         if not is_number(accuracy):
             continue
-        sentence = f"The {name} model is right on {percent(accuracy)} of the held-out pairs"
+        sentence = f"{_model(name)} is right on {percent(accuracy)} of the held-out pairs"
         if not is_number(gain):
             return f"{sentence}."
         rule = "the rule \u201cthe longer one wins\u201d"
@@ -62,8 +65,12 @@ def _evaluation_verdict(results: Results) -> str | None:
 def _training_verdict(results: Results) -> str | None:
     for name, run in (at(results, "train") or {}).items():
         if is_number(at(run, "pairs")):
-            return f"The {name} model was trained on {count(run['pairs'])} pairs."
+            return f"{_model(name)} was trained on {count(run['pairs'])} pairs."
     return None
+
+
+def _model(name: str) -> str:
+    return "The model" if name == "model" else f"The {name} model"
 
 
 def _data_verdict(results: Results) -> str | None:
@@ -73,8 +80,8 @@ def _data_verdict(results: Results) -> str | None:
 
 def key_figures(results: Results) -> list[Figure]:
     """Pairs, wrong labels, trust, repair, accuracy and alarms, as far as they are known."""
-    found = (_pairs(results), _noise(results), _trust(results), _repair(results), _accuracy(results), _alarms(results))
-    return [figure for figure in found if figure is not None]
+    figures = (_pairs, _noise, _trust, _repair, _accuracy, _alarms)
+    return [found for figure in figures if (found := figure(results)) is not None]
 
 
 def _pairs(results: Results) -> Figure | None:
@@ -90,8 +97,10 @@ def _noise(results: Results) -> Figure | None:
     noise = at(results, "audit", "noise_rate")
     if not is_number(at(noise, "value")):
         return None
-    planted = at(results, "planted", "planted")
-    known = f"{count(planted)} were planted" if is_number(planted) else "estimated, with its 95 % interval"
+    planted, pairs = at(results, "planted", "planted"), at(results, "data", "pairs")
+    known = "estimated, with its 95 % interval"
+    if is_number(planted) and pairs:
+        known = f"estimated; {percent(planted / pairs)} were planted"
     return Figure("Wrong labels", estimate(noise, per_cent=True), known)
 
 
@@ -125,18 +134,22 @@ def _repair(results: Results) -> Figure | None:
 
 def _accuracy(results: Results) -> Figure | None:
     models = {
-        name: model for name, model in (at(results, "evaluation") or {}).items() if at(model, "accuracy", "value")
+        name: model
+        for name, model in (at(results, "evaluation") or {}).items()
+        if at(model, "accuracy", "value")
     }
     if not models:
         return None
     a, b = compared(results)
-    length = at(next(iter(models.values())), "longer_wins")
-    rule = f"; \u201cthe longer one wins\u201d: {number(at(length, 'value'))}" if length else ""
+    longer = at(next(iter(models.values())), "longer_wins", "value")
+    rule = f"\u201cthe longer one wins\u201d: {number(longer)}" if is_number(longer) else ""
     if a in models and b in models:
         before, after = (number(at(models[name], "accuracy", "value")) for name in (b, a))
-        return Figure("Accuracy", f"{before} \u2192 {after}", f"{b} \u2192 {a}{rule}", _tone(results))
+        gain = Markup("gain {}").format(estimate(at(results, "comparison", "difference"), "+.3f"))
+        detail = Markup("{}; {}").format(rule, gain) if rule else gain
+        return Figure("Accuracy", f"{before}{SPACE}\u2192{SPACE}{after}", detail, _tone(results))
     name, model = list(models.items())[-1]
-    return Figure("Accuracy", estimate(model["accuracy"]), f"{name}{rule}")
+    return Figure("Accuracy", estimate(model["accuracy"]), "; ".join(filter(None, (name, rule))))
 
 
 def _tone(results: Results) -> str:

@@ -104,7 +104,9 @@ def _data_cell(key: str, value: Any) -> str:
 
 def token_table(results: Results) -> Table | None:
     """What truncation changed."""
-    rows = [[label, anything(at(results, "tokens", key))] for key, label in TOKENS.items()]
+    runs = (at(results, "train") or {}).values()
+    counts = at(results, "tokens") or next((at(run, "tokens") for run in runs), None)
+    rows = [[label, anything(at(counts, key))] for key, label in TOKENS.items()]
     return table("Tokens and truncation", ["", "count"], rows)
 
 
@@ -191,12 +193,12 @@ def evaluation_table(results: Results) -> Table | None:
         "gain over length": lambda model: estimate(model.get("gain_over_length"), "+.3f"),
         "random": lambda model: number(model.get("random"), ".1f"),
         "log loss, nats": scores("before", "log_loss"),
-        "log loss after temperature": scores("after", "log_loss"),
+        "log loss, fitted": scores("after", "log_loss"),
         "Brier": scores("before", "brier"),
-        "Brier after temperature": scores("after", "brier"),
+        "Brier, fitted": scores("after", "brier"),
         "ECE": scores("before", "ece"),
-        "ECE after temperature": scores("after", "ece"),
-        "temperature": lambda model: number(at(model, "calibration", "temperature"), ".2f"),
+        "ECE, fitted": scores("after", "ece"),
+        "temperature fitted": lambda model: number(at(model, "calibration", "temperature"), ".2f"),
         "gap, mean ± std, nats": lambda model: (
             f"{number(at(model, 'gap', 'mean'), '.2f')} ± {number(at(model, 'gap', 'std'), '.2f')}"
             if at(model, "gap", "mean") is not None
@@ -288,20 +290,25 @@ def compared(results: Results) -> tuple[str, str]:
 
 
 def cost_table(results: Results) -> Table | None:
-    """Seconds of each step, memory and machine."""
+    """Time of each step, and memory."""
     seconds = at(results, "seconds") or {}
     rows = [[name, duration(value)] for name, value in seconds.items()]
     if len(seconds) > 1:
         rows.append(["together", duration(sum(filter(is_number, seconds.values())))])
     rows.append(["peak memory", size(at(results, "peak_memory_bytes"))])
-    for key, value in (at(results, "machine") or {}).items():
-        rows.append(
-            [
-                key.removesuffix("_bytes").replace("_", " "),
-                size(value) if key.endswith("_bytes") else anything(value),
-            ]
-        )
-    return table("Time, memory and machine", ["", "value"], rows)
+    return table("Time and memory", ["", "value"], rows)
+
+
+def machine_table(results: Results) -> Table | None:
+    """The machine that the times hold for."""
+    rows = [
+        [
+            key.removesuffix("_bytes").replace("_", " "),
+            size(value) if key.endswith("_bytes") else anything(value),
+        ]
+        for key, value in (at(results, "machine") or {}).items()
+    ]
+    return table("The machine", ["", "value"], rows)
 
 
 def version_table(results: Results) -> Table | None:
@@ -313,9 +320,7 @@ def version_table(results: Results) -> Table | None:
 
 def file_table(results: Results) -> Table | None:
     """The data files and their hashes."""
-    files = [
-        file for part in ("data", "eval_data") for file in listed(at(results, part, "files"))
-    ]
+    files = [file for part in ("data", "eval_data") for file in listed(at(results, part, "files"))]
     rows = [[anything(file.get("path")), anything(file.get("sha256"))] for file in files[:MOST_ROWS]]
     return table(_first("Data files", files), ["file", "sha256"], rows, words=True)
 
@@ -346,6 +351,7 @@ TABLES: dict[str, Callable[[Results], Table | None]] = {
     "correlations": correlation_table,
     "comparison": comparison_table,
     "cost": cost_table,
+    "machine": machine_table,
     "versions": version_table,
     "files": file_table,
     "config": config_table,

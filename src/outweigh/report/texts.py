@@ -3,7 +3,8 @@
 import math
 import re
 from collections.abc import Mapping
-from typing import Any
+from datetime import datetime
+from typing import Any, TypeGuard
 
 import numpy as np
 from markupsafe import Markup
@@ -62,7 +63,7 @@ def shown_text(value: Any, longest: int = LONGEST_TEXT) -> str:
     return kept if len(text) <= longest else f"{kept} \u2026 [cut: {len(text):,} characters in all]"
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[float]:
     """True for an int or a float, False for a bool."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
@@ -74,7 +75,7 @@ def number(value: Any, form: str = ".3f") -> str:
     text = f"{value:{form}}"
     if float(text.replace(",", "").rstrip("%")) == 0:  # neither -0.000 nor +0.000
         text = text.lstrip("+-")
-    return text.replace("-", MINUS)
+    return re.sub(r"e([+-])0", r"e\1", text).replace("e+", "e").replace("-", MINUS)
 
 
 def count(value: Any) -> str:
@@ -88,10 +89,9 @@ def percent(value: Any) -> str:
 
 
 def estimate(value: Any, form: str = ".3f", *, per_cent: bool = False) -> str:
-    """`0.794 [0.779, 0.809]`, the interval marked as such; from a mapping of value, low, high, or a number."""
-    middle, low, high = value, None, None
-    if isinstance(value, Mapping):
-        middle, low, high = value.get("value"), value.get("low"), value.get("high")
+    """`0.794 [0.779, 0.809]`, the interval set apart; from a mapping of value, low and high, or a number."""
+    limits = value if isinstance(value, Mapping) else {"value": value}
+    middle, low, high = (limits.get(key) for key in ("value", "low", "high"))
     if not is_number(middle):
         return DASH
     scale, unit = (100, f"{SPACE}%") if per_cent else (1, "")
@@ -99,8 +99,8 @@ def estimate(value: Any, form: str = ".3f", *, per_cent: bool = False) -> str:
     shown = f"{number(scale * middle, form)}{unit}"
     if not (is_number(low) and is_number(high)):
         return shown
-    limits = f"[{number(scale * low, form)},{SPACE}{number(scale * high, form)}]"
-    return Markup('{} <span class="interval">{}</span>').format(shown, limits)
+    interval = f"[{number(scale * low, form)},{SPACE}{number(scale * high, form)}]"
+    return Markup('{} <span class="interval">{}</span>').format(shown, interval)
 
 
 def duration(seconds: Any) -> str:
@@ -113,6 +113,14 @@ def duration(seconds: Any) -> str:
     hours, minutes = divmod(minutes, 60)
     parts = (hours, "h", minutes, "min") if hours else (minutes, "min", rest, "s")
     return "{}\u00a0{} {}\u00a0{}".format(*parts)
+
+
+def moment(time: Any) -> str | None:
+    """An ISO time to the minute; any other text as it is."""
+    try:
+        return f"{datetime.fromisoformat(time):%Y-%m-%d %H:%M %Z}".strip()
+    except (TypeError, ValueError):
+        return time if isinstance(time, str) else None
 
 
 def size(number_of_bytes: Any) -> str:

@@ -15,8 +15,8 @@ MEMORISED_LOG_LOSS = 0.1
 noisy preferences support."""
 ACCURACY_DROP = 0.15
 """Training accuracy minus validation accuracy that means overfitting."""
-LARGEST_GAP_STD = 20.0
-"""Nats; at a gap of 20 the model claims one error in 5e8."""
+LARGEST_GAP = 20.0
+"""Nats, root mean square; at a gap of 20 the model claims one error in 5e8."""
 MOST_TIES = 0.5
 """Share of pairs with equal rewards; honest float32 rewards of different texts are hardly ever equal."""
 
@@ -44,7 +44,7 @@ def memorised(watch: Watch) -> str | None:
     loss, losses = watch.training.get("log_loss"), [each["eval_log_loss"] for each in watch.evaluations]
     if loss is None or loss >= MEMORISED_LOG_LOSS or len(losses) < 2:
         return None
-    if losses[-1] < min(losses[:-1]):  # it still falls
+    if losses[-1] < min(losses[:-1]) or losses[-1] < 2 * MEMORISED_LOG_LOSS:  # it still falls, or is as low
         return None
     return f"training log loss {loss:.3f} while validation stands at {losses[-1]:.3f}"
 
@@ -64,8 +64,8 @@ def overfitted(watch: Watch) -> str | None:
 
 def running_away(watch: Watch) -> str | None:
     """The cause where the scale of the gaps has left every probability behind."""
-    scale = watch.training.get("gap_std", 0.0)
-    return f"the gaps' standard deviation is {scale:.1f} nats" if scale > LARGEST_GAP_STD else None
+    scale = math.hypot(watch.training.get("gap", 0.0), watch.training.get("gap_std", 0.0))
+    return f"the gaps are {scale:.1f} nats (root mean square)" if scale > LARGEST_GAP else None
 
 
 def equal_rewards(watch: Watch) -> str | None:

@@ -173,6 +173,8 @@ def training_arguments(
         "max_grad_norm": config.max_grad_norm,
         "bf16": autocast_dtype(device, config.precision) is torch.bfloat16,
         "use_cpu": device.type == "cpu",
+        "activation_checkpointing": config.gradient_checkpointing,
+        "activation_checkpointing_kwargs": {"use_reentrant": False} if config.gradient_checkpointing else None,
         "optim": "adamw_torch_fused",
         "seed": config.seed,
         "data_seed": config.seed,

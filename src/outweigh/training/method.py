@@ -17,10 +17,8 @@ def trainable(model: Any, config: TrainConfig) -> Any:
     """
     if config.method not in ("full", "lora", "frozen"):
         raise ConfigError(f"method: got {config.method!r}, want full, lora or frozen.")
-    if config.gradient_checkpointing:
-        if config.method == "frozen":
-            raise ConfigError("gradient_checkpointing: saves nothing with method frozen. Leave it off.")
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+    if config.gradient_checkpointing and config.method == "frozen":
+        raise ConfigError("gradient_checkpointing: saves nothing with method frozen. Leave it off.")
     if config.method == "frozen":
         model.requires_grad_(False)
         head_of(model).requires_grad_(True)

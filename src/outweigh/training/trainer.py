@@ -103,7 +103,10 @@ class PairTrainer(WholeCheckpoints):
         # A sharded model gathers its weights in each forward, in which every device takes part: one forward.
         sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
         budget = len(ids) * max(map(len, ids)) if sharded else token_budget(self.args.device)
-        return rewards_of(model, ids, pad_token=self.pad_token, device=self.args.device, max_tokens=budget)
+        with self.accelerator.autocast():  # around all forwards, so that weights are cast once a step
+            return rewards_of(
+                model, ids, pad_token=self.pad_token, device=self.args.device, max_tokens=budget
+            )
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor | None:
         if not batch_samples:
@@ -172,7 +175,7 @@ class PairTrainer(WholeCheckpoints):
         scored = []
         for place, batch in enumerate(repeated):
             inputs = pad([ids[i] for i in batch], self.pad_token, self.args.device)
-            with self.compute_loss_context_manager():
+            with self.accelerator.autocast():
                 reward = model(**inputs).logits.squeeze(-1).float().cpu().numpy()
             if place < len(own):
                 scored.append((batch, reward))

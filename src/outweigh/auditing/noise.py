@@ -1,0 +1,100 @@
+"""How many labels of a file are wrong, from strengths by voters that had not seen them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import expit
+
+from outweigh.errors import DataError
+from outweigh.metrics.arrays import FloatArray, IntArray
+
+MIN_PAIRS = 100  # with fewer, the most confident tenth is under ten pairs
+BINS = 100  # of |strength|, with equally many pairs each
+RESAMPLES = 400
+RATES = np.linspace(0.0, 0.49, 50)
+SLOPES = np.geomspace(0.1, 8.0, 60)
+# The slope where the noise is known: 1.4 to 2.9 on the data of bench/noise_metrics.py. It decides only where
+# the data cannot tell a weak ensemble on right labels from a strong one on wrong labels.
+SLOPE_PRIOR, SLOPE_PRIOR_STD = 1.9, 0.5  # median, and std of the logarithm
+
+
+@dataclass(frozen=True, slots=True)
+class NoiseEstimate:
+    """The share of wrong labels in [0, 0.5), its 95 % interval, and the model behind it."""
+
+    rate: float
+    low: float
+    high: float
+    slope: float  # nats of log-odds that the ensemble's direction is right, per root mean square of strength
+    scale: float  # root mean square of the held-out strength, in its own nats
+    pairs: int
+
+
+def estimate_noise(held_out_B: FloatArray, group_B: IntArray, *, seed: int = 0) -> NoiseEstimate:
+    """The share of wrong labels among B pairs, from their held-out strengths (B,), in nats.
+
+    A voter that has not seen a label can't lean towards it. So a pair's strength s has a size a = |s|, and a
+    direction that is the true one with probability sigma(slope * a / scale), whatever the label; and labels
+    are wrong at one `rate`, whatever the pair. Then label and direction disagree with probability
+
+        rate + (1 - 2 rate) * sigma(-slope * a / scale),
+
+    whose floor, at the most confident pairs, is the rate. Both parameters have the highest posterior under a
+    uniform prior of the rate and a log-normal one of the slope. The interval holds draws from the posteriors
+    of resampled groups, so it is wide where floor and slope can't be told apart, and somewhat too wide elsewhere.
+
+    It counts labels that contradict what the features can tell, spread evenly. Wrong labels that crowd on
+    hard pairs are counted short, and what all annotators get wrong in the same way can't be seen at all.
+
+    Raises:
+        DataError: fewer than 100 pairs, or a strength that is not finite.
+    Source: ours. The form is the lapse rate of psychometric functions.
+    """
+    if len(held_out_B) < MIN_PAIRS or not np.isfinite(held_out_B).all():
+        raise DataError(
+            f"noise estimate: got {len(held_out_B)} pairs, {int((~np.isfinite(held_out_B)).sum())} of them not "
+            f"finite; want at least {MIN_PAIRS} finite strengths. Give more pairs."
+        )
+    size_B = np.abs(held_out_B)
+    scale = max(float(np.sqrt(np.mean(size_B**2))), 1e-12)
+    order = np.argsort(size_B, kind="stable")
+    bin_B = np.empty(len(order), dtype=np.int64)
+    bin_B[order] = np.arange(len(order)) * BINS // len(order)
+    center = np.bincount(bin_B, size_B, BINS) / np.bincount(bin_B, minlength=BINS) / scale
+    disagrees_B = np.where(held_out_B == 0, 0.5, held_out_B < 0)
+    table = _log_likelihoods(center)
+    prior = np.tile(-0.5 * (np.log(SLOPES / SLOPE_PRIOR) / SLOPE_PRIOR_STD) ** 2, len(RATES))
+    best = int(np.argmax(table @ _counts(bin_B, disagrees_B, np.ones(len(order))) + prior))
+    rng = np.random.default_rng(seed)
+    log_posterior = _resampled_counts(bin_B, disagrees_B, group_B, rng) @ table.T + prior
+    gumbel = rng.gumbel(size=log_posterior.shape)  # the largest sum is a draw from the posterior
+    drawn = np.argmax(log_posterior + gumbel, axis=1) // len(SLOPES)
+    low, high = np.quantile(RATES[drawn], [0.025, 0.975])
+    rate = float(RATES[best // len(SLOPES)])
+    return NoiseEstimate(
+        rate, min(float(low), rate), max(float(high), rate), float(SLOPES[best % len(SLOPES)]), scale, len(order)
+    )
+
+
+def _log_likelihoods(center: FloatArray) -> FloatArray:
+    """Log likelihood of one disagreeing, then one agreeing pair a bin: (rates * slopes, 2 * bins)."""
+    error = expit(-SLOPES[:, None] * center)  # the direction is wrong
+    disagrees = RATES[:, None, None] + (1 - 2 * RATES[:, None, None]) * error
+    both = np.concatenate([np.log(disagrees), np.log1p(-disagrees)], axis=-1)
+    return both.reshape(len(RATES) * len(SLOPES), -1)
+
+
+def _counts(bin_B: IntArray, disagrees_B: FloatArray, weight_B: FloatArray) -> FloatArray:
+    """Pairs a bin whose label disagrees, then agrees, with the direction."""
+    against = np.bincount(bin_B, weight_B * disagrees_B, BINS)
+    return np.concatenate([against, np.bincount(bin_B, weight_B * (1 - disagrees_B), BINS)])
+
+
+def _resampled_counts(
+    bin_B: IntArray, disagrees_B: FloatArray, group_B: IntArray, rng: np.random.Generator
+) -> FloatArray:
+    """Counts of resampled groups, (resamples, 2 * bins)."""
+    _, place_B = np.unique(group_B, return_inverse=True)
+    groups = int(place_B.max()) + 1
+    draws = (np.bincount(rng.integers(0, groups, groups), minlength=groups) for _ in range(RESAMPLES))
+    return np.stack([_counts(bin_B, disagrees_B, times[place_B].astype(np.float64)) for times in draws])

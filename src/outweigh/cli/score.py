@@ -1,0 +1,37 @@
+"""outweigh score MODEL DATA --out FILE"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import tyro
+
+from outweigh.cli.parse import Common, Shared, parse
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """Each row of DATA with the rewards of its texts: reward_chosen, reward_rejected, gap; or rewards."""
+
+    model: tyro.conf.Positional[str]
+    """A reward model."""
+    data: tyro.conf.Positional[str]
+    """File, folder or Hub data set of pairs or of rows with `responses`."""
+    out: Path
+    """File for the rows, .jsonl or .jsonl.gz."""
+    common: Shared = field(default_factory=Common)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Parses and scores."""
+    told = parse(Score, arguments)
+    from outweigh.cli.show import show, show_plan
+    from outweigh.data.config import TokenConfig
+    from outweigh.steps.plan import planned
+    from outweigh.steps.score import score
+
+    if told.common.dry_run:
+        plan = planned(told.data, model=told.model, tokens=TokenConfig(), passes=1, writes=[str(told.out)])
+        return show_plan(told.common, plan)
+    rows = score(told.model, told.data, out=told.out)
+    show(told.common, {"rows": rows, "out": told.out}, [f"{rows:,} rows with rewards are in {told.out}."])

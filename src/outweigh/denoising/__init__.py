@@ -1,0 +1,1 @@
+"""Strength -> flipped, smoothed, margined, dropped pairs, each change recorded beside its row."""

@@ -1,0 +1,104 @@
+"""`outweigh evaluate`: what the rewards of one or several models say on pairs."""
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from outweigh.data.pairs import Data, OnBadRows, PairSet, read_pairs
+from outweigh.errors import ConfigError
+from outweigh.evaluation.compare import compare
+from outweigh.evaluation.evaluate import evaluate_gaps
+from outweigh.evaluation.facts import PairFacts
+from outweigh.evaluation.results import Comparison, Evaluation
+from outweigh.metrics.arrays import FloatArray
+from outweigh.models.reward import RewardModel
+from outweigh.steps.record import described, headed, peak_memory, write_json
+
+Model = str | Path | RewardModel
+
+
+class Judged(NamedTuple):
+    """A model's evaluation, and the gaps (B,) that it stands on."""
+
+    evaluation: Evaluation
+    gap: FloatArray
+
+
+def evaluate(
+    data: Data | PairSet | Sequence[str | Path],
+    *,
+    models: Sequence[Model] | Mapping[str, Model],
+    out: str | Path | None = None,
+    grade: str | None = None,
+    on_bad_rows: OnBadRows = "error",
+    seed: int = 0,
+) -> dict[str, Any]:
+    """The results of each model on each set of pairs, and of each two models compared; written to `out`.
+
+    `data` is one set, or a list of files. `grade` names a column of graded preference to correlate the gaps
+    with, besides votes and ratings.
+
+    Raises:
+        DataError, ConfigError, ModelError: with what to do.
+    """
+    named = models if isinstance(models, Mapping) else _named(models)
+    sets = _sets(data)
+    keep = [grade] if grade else []
+    read = {name: read_pairs(each, on_bad_rows=on_bad_rows, keep=keep) for name, each in sets.items()}
+    judgements: dict[str, dict[str, Judged]] = {name: {} for name in sets}
+    for name, model in named.items():  # one model in memory at a time
+        loaded = model if isinstance(model, RewardModel) else RewardModel.load(model)
+        for where, pairs in read.items():
+            judgements[where][name] = judged(loaded, pairs, seed=seed, grade=grade)
+    results = headed("evaluate", seed) | {
+        "sets": {
+            where: {
+                "data": described(each, read[where]),
+                "evaluation": {name: found.evaluation for name, found in judgements[where].items()},
+                "comparisons": compared(judgements[where], PairFacts.of(read[where], grade), seed=seed),
+            }
+            for where, each in sets.items()
+        },
+        "peak_memory_bytes": peak_memory(),
+    }
+    if out is not None:
+        write_json(Path(out), results)
+    return results
+
+
+def judged(model: RewardModel, pairs: PairSet, *, seed: int, grade: str | None = None) -> Judged:
+    """The model's evaluation on the pairs."""
+    chosen, rejected = model.score_pairs(pairs)
+    gap = chosen - rejected
+    facts = PairFacts.of(pairs, grade)
+    found = evaluate_gaps(gap, facts, reward_chosen=chosen, reward_rejected=rejected, seed=seed)
+    return Judged(found, gap)
+
+
+def compared(judgements: Mapping[str, Judged], facts: PairFacts, *, seed: int) -> dict[str, Comparison]:
+    """Each two models on the same pairs: "b - a" for every later b and earlier a."""
+    return {
+        f"{b} - {a}": compare(judgements[b].gap, judgements[a].gap, facts, seed=seed)
+        for a, b in combinations(judgements, 2)
+    }
+
+
+def _sets(data: Data | PairSet | Sequence[str | Path]) -> dict[str, Data | PairSet]:
+    """Each set of pairs by its name; rows in memory are called pairs."""
+    if isinstance(data, str | Path):
+        return {str(data): data}
+    names = [] if isinstance(data, PairSet) else [each for each in data if isinstance(each, str | Path)]
+    return {str(each): each for each in names} or {"pairs": data}  # type: ignore[dict-item]  # rows then
+
+
+def _named(models: Sequence[Model]) -> dict[str, Model]:
+    """The models by the shortest end of their path that tells them apart."""
+    if not models:
+        raise ConfigError("evaluate: no model. Name one with --model.")
+    parts = [Path(model).parts if isinstance(model, str | Path) else ("model",) for model in models]
+    for depth in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(each[-depth:]) for each in parts]
+        if len(set(names)) == len(names):
+            return dict(zip(names, models, strict=True))
+    raise ConfigError(f"evaluate: got the same model twice, {', '.join(map(str, models))}. Name each once.")

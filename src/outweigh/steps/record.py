@@ -1,0 +1,113 @@
+"""What a run folder says of itself: run.yaml and results.json."""
+
+import json
+import os
+import platform
+import resource
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from outweigh.data.checks import check_pairs_data
+from outweigh.data.files import content_hash, find_files
+from outweigh.data.pairs import Data, PairSet
+from outweigh.data.writing import replaced_whole
+
+PACKAGES = ("outweigh", "torch", "transformers", "accelerate", "datasets", "peft", "numpy", "scikit-learn")
+
+
+class Stopwatch:
+    """Seconds of each named part of a run."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - started
+
+
+def headed(command: str, seed: int) -> dict[str, Any]:
+    """The first entries of every results.json: what ran, when, with which versions, on which machine."""
+    return {
+        "outweigh": version("outweigh"),
+        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "command": command,
+        "seed": seed,
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "machine": {
+            "cpu": _cpu(),
+            "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+            "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+            "system": platform.platform(),
+        },
+    }
+
+
+def described(data: Data | PairSet, pairs: PairSet, eval_pairs: PairSet | None = None) -> dict[str, Any]:
+    """The checks of the data with its files and their content hashes."""
+    return {**check_pairs_data(pairs, eval_pairs).to_dict(), "files": sources(data)}
+
+
+def sources(data: Data | PairSet) -> list[dict[str, str]]:
+    """Path and sha256 of each file; a Hub data set by its name; nothing for rows from memory."""
+    if not isinstance(data, str | Path):
+        return []
+    files = find_files(data)
+    return [{"path": str(each), "sha256": content_hash(each)} for each in files] or [{"path": str(data)}]
+
+
+def peak_memory() -> int:
+    """Bytes of memory that this process has held at most."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def write_json(path: Path, results: Mapping[str, Any]) -> None:
+    """Nothing; writes the results as JSON, whole or not at all."""
+    with replaced_whole(path) as out:
+        out.write(as_json(results, indent=1).encode())
+
+
+def as_json(results: Mapping[str, Any], indent: int | None = None) -> str:
+    """The results as JSON; what has a to_dict() is written by it."""
+    return json.dumps(results, indent=indent, default=_plain, allow_nan=False)
+
+
+def write_run(folder: Path, command: str, settings: Mapping[str, Any], data: Mapping[str, Any]) -> None:
+    """Nothing; writes run.yaml, from which the run can be done again: options, versions, seeds, data hashes."""
+    about = headed(command, settings.get("seed", 0))
+    about |= {"settings": json.loads(as_json(settings)), "data": data}
+    with replaced_whole(folder / "run.yaml") as out:
+        out.write(yaml.safe_dump(about, sort_keys=False, allow_unicode=True).encode())
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "to_dict"):
+        return value.to_dict()
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return asdict(value)
+
+
+def _cpu() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if not cpuinfo.exists():
+        return platform.processor()
+    names = [
+        line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line
+    ]
+    return names[0] if names else platform.processor()

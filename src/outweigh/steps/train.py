@@ -1,0 +1,75 @@
+"""`outweigh train`: a reward model from pairs or ranked responses."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from outweigh.data.pairs import Data, OnBadRows, PairSet, read_pairs, read_rankings
+from outweigh.data.records import Ranking
+from outweigh.steps.evaluate import judged
+from outweigh.steps.record import Stopwatch, described, headed, peak_memory, sources, write_json, write_run
+from outweigh.training.config import TrainConfig
+from outweigh.training.fit import fit
+
+
+def train(
+    data: Data | PairSet,
+    *,
+    out: str | Path,
+    config: TrainConfig | None = None,
+    eval: Data | PairSet | None = None,
+    on_bad_rows: OnBadRows = "error",
+    resume: bool = False,
+) -> dict[str, Any]:
+    """The results of training on the data, as in `out/results.json`; the model is saved in `out/model`.
+
+    With `eval`, training is watched on a validation part of the data all the same, and the finished model is
+    evaluated on `eval` once.
+
+    Raises:
+        DataError, ConfigError, ModelError, TrainingError: with what to do.
+    """
+    config, out = config or TrainConfig(), Path(out)
+    clock = Stopwatch()
+    with clock("reading"):
+        items, about = _read(data, config, on_bad_rows)
+        if isinstance(items, PairSet) and items.counts.bad_rows:
+            items.write_bad_rows(out / "bad_rows.jsonl")
+        held_out = None if eval is None else read_pairs(eval, on_bad_rows=on_bad_rows)
+    write_run(out, "train", asdict(config), about)
+    trained = fit(items, config, out, resume=resume)
+    results = {**headed("train", config.seed), "data": about, "train": {"model": trained.results}}
+    if held_out is not None:
+        with clock("evaluation"):
+            found = judged(trained.model, held_out, seed=config.seed)
+        results["evaluation"] = {"model": found.evaluation}
+    results |= {
+        "seconds": {**clock.seconds, **trained.results["seconds"]},
+        "peak_memory_bytes": peak_memory(),
+    }
+    write_json(out / "results.json", results)
+    return results
+
+
+def _read(
+    data: Data | PairSet, config: TrainConfig, on_bad_rows: OnBadRows
+) -> tuple[PairSet | Sequence[Ranking], dict[str, Any]]:
+    if config.objective == "listwise" and not isinstance(data, PairSet):
+        rankings = [each for each in read_rankings(data) if len(set(each.ranks)) > 1]
+        return rankings, {"rows": len(rankings), "files": sources(data)}
+    keep = [
+        spec["column"]
+        for spec in (config.margin, config.flip_rate, config.cap, config.weight)
+        if isinstance(spec, dict) and "column" in spec
+    ]
+    keep += ["strength"] if _names_strength(config) else []
+    pairs = read_pairs(data, on_bad_rows=on_bad_rows, keep=keep)
+    return pairs, described(data, pairs)
+
+
+def _names_strength(config: TrainConfig) -> bool:
+    return "strength" in (
+        config.margin,
+        config.margin.get("source") if isinstance(config.margin, dict) else None,
+    )

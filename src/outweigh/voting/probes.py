@@ -1,0 +1,217 @@
+"""M small reward heads on a frozen backbone's features, trained as one tensor program."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import gelu
+
+from outweigh.errors import ConfigError, DataError, ShapeError
+from outweigh.objectives.pairwise import pairwise_loss
+from outweigh.progress import progress
+from outweigh.voting.votes import FloatArray, Votes
+
+CHUNK = 1024  # texts read at once: 50 heads of width 32 then hold 6.5 MB
+
+IntArray = NDArray[np.integer]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeConfig:
+    """How the heads are built and trained. The defaults are measured: docs/measurements.md, noise metrics."""
+
+    models: int = 10
+    """Heads that vote; with folds, on each pair."""
+    kind: Literal["mlp", "linear"] = "mlp"
+    """A hidden layer under the reward, or none."""
+    width: int = 32
+    """Hidden units of an mlp head."""
+    epochs: int = 4
+    """Passes over the pairs; few, so that the heads do not learn wrong labels by heart."""
+    learning_rate: float = 1e-3
+    """Of AdamW, the same at every step."""
+    weight_decay: float = 1.0
+    """Of AdamW."""
+    batch_pairs: int = 128
+    """Pairs a step."""
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("mlp", "linear"):
+            raise ConfigError(f"probes kind: got {self.kind!r}, want mlp or linear.")
+        for name in ("models", "width", "epochs", "batch_pairs"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"probes {name}: got {getattr(self, name)}, want at least 1.")
+        if not self.learning_rate > 0 or not self.weight_decay >= 0:
+            raise ConfigError(
+                f"probes: got learning_rate {self.learning_rate} and weight_decay {self.weight_decay}, "
+                "want more than 0, and at least 0."
+            )
+
+
+class Heads:
+    """A heads that map features (B, H) to rewards (B, A), each blind to the others."""
+
+    def __init__(self, features_NH: FloatArray, used: IntArray, heads: int, config: ProbeConfig, seed: int):
+        """Untrained heads for features standardised by mean and std over the `used` rows."""
+        self.mean_H, self.std_H = _moments(features_NH, used)
+        hidden, generator = features_NH.shape[1], torch.Generator().manual_seed(seed)
+        if config.kind == "linear":
+            shapes_and_stds = [((hidden, heads), 0.0)]
+        else:
+            width = config.width
+            shapes_and_stds = [
+                ((hidden, heads * width), hidden**-0.5),
+                ((heads * width,), 0.0),
+                ((heads, width), width**-0.5),
+            ]
+        self.parameters = [
+            (torch.randn(shape, generator=generator) * std).requires_grad_() for shape, std in shapes_and_stds
+        ]
+
+    def __call__(self, features_BH: FloatArray) -> Tensor:
+        """Rewards (B, A), in nats."""
+        values_BH = (torch.from_numpy(np.asarray(features_BH, dtype=np.float32)) - self.mean_H) / self.std_H
+        if len(self.parameters) == 1:
+            return values_BH @ self.parameters[0]
+        inner, bias, outer = self.parameters
+        return (gelu(torch.addmm(bias, values_BH, inner)).unflatten(1, outer.shape) * outer).sum(-1)
+
+    @torch.inference_mode()
+    def rewards(self, features_NH: FloatArray) -> NDArray[np.float32]:
+        """Rewards (N, A) of every text, read a chunk at a time."""
+        starts = range(0, len(features_NH), CHUNK)
+        return np.concatenate([self(features_NH[start : start + CHUNK]).numpy() for start in starts])
+
+
+def probe_votes(
+    features_NH: FloatArray,
+    chosen_B: IntArray,
+    rejected_B: IntArray,
+    *,
+    config: ProbeConfig,
+    fold_B: IntArray | None = None,
+    seed: int = 0,
+) -> Votes:
+    """Votes of M heads on B pairs of the N texts whose features are given (an array or a memory map).
+
+    Each head trains on its own bootstrap sample: every pair counts Poisson(1) times, so all heads share a
+    batch and one matrix product, and about 37 % of them have not seen a given pair (`Votes.unseen_MB`).
+    Without folds all heads vote on every pair (in-sample, as published). With folds, M heads a fold are
+    trained without it and vote on its pairs alone (out-of-fold).
+
+    Raises:
+        ShapeError: the index arrays are not both (B,), or folds have another shape.
+        DataError: no pairs, an index outside the features, or a feature that is not finite.
+    Source: Wang et al. 2024, arXiv:2401.06080, section 2.2, for the vote; heads instead of whole models,
+        the bootstrap and the folds are ours.
+    """
+    _check(features_NH, chosen_B, rejected_B, fold_B)
+    pairs, models = len(chosen_B), config.models
+    drawn_BM = torch.poisson(torch.ones(pairs, models), torch.Generator().manual_seed(seed))
+    if fold_B is None:
+        weight_BA = drawn_BM
+        own_BM = np.broadcast_to(np.arange(models), (pairs, models))
+    else:
+        _, place_B = np.unique(fold_B, return_inverse=True)
+        folds = int(place_B.max()) + 1
+        trained_BK = torch.from_numpy(place_B)[:, None] != torch.arange(folds)
+        weight_BA = (trained_BK[:, :, None] * drawn_BM[:, None, :]).flatten(1)  # head k * M + m
+        own_BM = place_B[:, None] * models + np.arange(models)
+    epoch_gaps: list[FloatArray] = []
+    gap_BM = np.empty((pairs, models), dtype=np.float32)
+
+    def read(heads: Heads) -> None:
+        reward_NA = heads.rewards(features_NH)
+        gap_BM[:] = reward_NA[chosen_B[:, None], own_BM] - reward_NA[rejected_B[:, None], own_BM]
+        epoch_gaps.append(gap_BM.mean(axis=1))
+
+    fit_heads(
+        features_NH, chosen_B, rejected_B, config=config, seed=seed, weight_BA=weight_BA, after_epoch=read
+    )
+    unseen_BM = np.take_along_axis(weight_BA.numpy(), own_BM, axis=1) == 0
+    return Votes(gap_BM.T, unseen_BM.T, np.stack(epoch_gaps))
+
+
+def fit_heads(
+    features_NH: FloatArray,
+    chosen_B: IntArray,
+    rejected_B: IntArray,
+    *,
+    config: ProbeConfig,
+    seed: int,
+    weight_BA: Tensor,
+    margin_B: Tensor | None = None,
+    flip_rate_B: Tensor | None = None,
+    after_epoch: Callable[[Heads], None] = lambda heads: None,
+) -> Heads:
+    """A heads trained on B pairs by the pairwise loss; `weight_BA` says how much each pair counts for each.
+
+    A head's loss of a step is the sum over its weighted pairs divided by the number of pairs in the step.
+    """
+    pairs, count = weight_BA.shape
+    margin_B = torch.zeros(pairs) if margin_B is None else margin_B
+    flip_rate_B = torch.zeros(pairs) if flip_rate_B is None else flip_rate_B
+    heads = Heads(features_NH, np.union1d(chosen_B, rejected_B), count, config, seed)
+    optimizer = torch.optim.AdamW(
+        heads.parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+    )
+    generator = torch.Generator().manual_seed(seed)
+    with progress("probes", config.epochs * pairs) as advance:
+        for _ in range(config.epochs):
+            for batch in torch.randperm(pairs, generator=generator).split(config.batch_pairs):
+                texts = np.concatenate([chosen_B[batch.numpy()], rejected_B[batch.numpy()]])
+                chosen_BA, rejected_BA = heads(features_NH[texts]).chunk(2)
+                loss = pairwise_loss(
+                    (chosen_BA - rejected_BA).flatten(),
+                    margin=margin_B[batch].repeat_interleave(count),
+                    flip_rate=flip_rate_B[batch].repeat_interleave(count),
+                    weight=weight_BA[batch].flatten(),
+                )
+                optimizer.zero_grad()
+                (loss.sum() / len(batch)).backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                advance(len(batch))
+            after_epoch(heads)
+    return heads
+
+
+def _moments(features_NH: FloatArray, used: IntArray) -> tuple[Tensor, Tensor]:
+    """Mean and std of each feature over the used rows, read a chunk at a time; constant ones get std 1."""
+    total = np.zeros(features_NH.shape[1])
+    squares = np.zeros_like(total)
+    origin = np.asarray(features_NH[used[0]], dtype=np.float64)  # keeps the subtraction of squares exact
+    for start in range(0, len(used), CHUNK):
+        part = features_NH[used[start : start + CHUNK]].astype(np.float64) - origin
+        total += part.sum(axis=0)
+        squares += (part**2).sum(axis=0)
+    if not np.isfinite(squares).all():
+        raise DataError("features: a value is not finite, want numbers. Compute them in float32.")
+    mean = total / len(used)
+    std = np.sqrt(np.maximum(squares / len(used) - mean**2, 0))
+    std[std < 1e-6 * (1 + np.abs(origin))] = 1.0
+    return torch.tensor(mean + origin, dtype=torch.float32), torch.tensor(std, dtype=torch.float32)
+
+
+def _check(
+    features_NH: FloatArray, chosen_B: IntArray, rejected_B: IntArray, fold_B: IntArray | None
+) -> None:
+    if features_NH.ndim != 2 or chosen_B.ndim != 1 or chosen_B.shape != rejected_B.shape:
+        raise ShapeError(
+            f"probes: got features {features_NH.shape}, chosen {chosen_B.shape}, rejected {rejected_B.shape}; "
+            "want (N, H), (B,) and (B,)."
+        )
+    if fold_B is not None and (fold_B.shape != chosen_B.shape or len(np.unique(fold_B)) < 2):
+        raise ShapeError(
+            f"probes: got folds {fold_B.shape} with {len(np.unique(fold_B))} different, "
+            f"want {chosen_B.shape} with at least 2."
+        )
+    if not len(chosen_B):
+        raise DataError("probes: got no pairs, want at least one. Give data.")
+    low = min(int(chosen_B.min()), int(rejected_B.min()))
+    high = max(int(chosen_B.max()), int(rejected_B.max()))
+    if low < 0 or high >= len(features_NH):
+        raise DataError(f"probes: got indices {low} to {high}, want 0 to {len(features_NH) - 1}.")

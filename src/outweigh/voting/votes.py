@@ -1,0 +1,46 @@
+"""What an ensemble says of each pair."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from outweigh.errors import DataError, ShapeError
+
+FloatArray = NDArray[np.floating]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Votes:
+    """Gaps of M voters on B pairs, in nats, and which of them had not been trained on the pair.
+
+    Raises:
+        ShapeError: the arrays do not fit each other.
+        DataError: a gap is not finite.
+    """
+
+    gap_MB: FloatArray
+    unseen_MB: NDArray[np.bool_]  # True where the voter was not trained on the pair's label
+    epoch_gap_EB: FloatArray | None = None  # mean gap over voters after each epoch; None: voters came trained
+
+    def __post_init__(self) -> None:
+        shape = self.gap_MB.shape
+        if self.gap_MB.ndim != 2 or shape[0] == 0 or self.unseen_MB.shape != shape:
+            raise ShapeError(
+                f"votes: got gaps {shape} and unseen {self.unseen_MB.shape}, want both (M, B) with M >= 1."
+            )
+        if self.epoch_gap_EB is not None and self.epoch_gap_EB.shape[1:] != shape[1:]:
+            raise ShapeError(f"votes: got epoch gaps {self.epoch_gap_EB.shape}, want (E, {shape[1]}).")
+        if not np.isfinite(self.gap_MB).all():
+            voter, pair = np.argwhere(~np.isfinite(self.gap_MB))[0]
+            raise DataError(
+                f"votes: voter {voter} on pair {pair}: gap is {self.gap_MB[voter, pair]}, want a finite number. "
+                "Check the voter's scores, or lower learning_rate."
+            )
+
+
+def held_out_strength(votes: Votes) -> FloatArray:
+    """Mean gap (B,) over the voters that had not seen the pair's label; NaN where all had seen it."""
+    count_B = votes.unseen_MB.sum(axis=0)
+    total_B = np.where(votes.unseen_MB, votes.gap_MB, 0).sum(axis=0, dtype=np.float64)
+    return np.where(count_B > 0, total_B / np.maximum(count_B, 1), np.nan)

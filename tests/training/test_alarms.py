@@ -1,0 +1,92 @@
+"""Each alarm sounds where it should, and stays silent where it should not."""
+
+import logging
+
+import pytest
+from transformers import TrainerControl, TrainerState
+
+from outweigh.data.config import TokenConfig
+from outweigh.data.pairs import PairSet
+from outweigh.training.alarms import ALARMS, AlarmCallback, Watch
+from outweigh.training.config import TrainConfig
+from outweigh.training.fit import fit
+
+HEALTHY = {
+    "loss": 0.6, "log_loss": 0.6, "accuracy": 0.7, "gap": 0.5, "gap_std": 1.0, "ties": 0.0, "pairs": 400.0,
+}  # fmt: skip
+HELD_OUT = {"eval_accuracy": 0.68, "eval_log_loss": 0.6, "eval_pairs": 400.0, "eval_gap": 0.4}
+
+
+def watching(evaluations=(HELD_OUT,), **training):
+    return Watch(HEALTHY | training, list(evaluations), pad_token=5, eos_token=1, tokenizer_pad_token=5)
+
+
+SOUNDING = {
+    "memorised": watching([HELD_OUT, HELD_OUT | {"eval_log_loss": 0.7}], log_loss=0.05),
+    "overfitted": watching(accuracy=0.95),
+    "running-away": watching(gap=15.0, gap_std=15.0),  # sqrt(15^2 + 15^2) = 21.2
+    "equal-rewards": watching(ties=0.9),
+    "not-finite": watching(loss=float("nan")),
+    "padding": Watch(HEALTHY, [], pad_token=1, eos_token=1, tokenizer_pad_token=1),
+}
+SILENT = {
+    "memorised": watching(
+        [HELD_OUT, HELD_OUT | {"eval_log_loss": 0.5}], log_loss=0.05
+    ),  # validation still falls
+    "overfitted": watching([HELD_OUT | {"eval_pairs": 8.0}], accuracy=0.95),  # 8 pairs say nothing
+    "running-away": watching(gap=12.0, gap_std=12.0),
+    "equal-rewards": watching(ties=0.2),
+    "not-finite": watching(),
+    "padding": watching(),
+}
+
+
+@pytest.mark.parametrize("name", ALARMS)
+def test_an_alarm_sounds_where_it_should(name):
+    assert ALARMS[name].cause(SOUNDING[name])
+
+
+@pytest.mark.parametrize("name", ALARMS)
+def test_an_alarm_is_silent_where_it_should_be(name):
+    assert ALARMS[name].cause(SILENT[name]) is None
+
+
+class _Tokenizer:
+    eos_token_id, pad_token_id = 1, 5
+
+
+def test_an_alarm_speaks_once_and_stops_training_only_if_told(caplog):
+    state, control = TrainerState(global_step=7), TrainerControl()
+    with caplog.at_level(logging.WARNING):
+        for stop in (False, True):
+            callback = AlarmCallback(_Tokenizer(), stop=stop)
+            callback.watch.pad_token = 5
+            for _ in range(3):
+                callback.on_log(None, state, control, logs=HEALTHY | {"gap_std": 99.0})
+            assert control.should_training_stop is stop
+    assert caplog.text.count("Alarm running-away at step 7: the gaps are 99.0 nats") == 2
+    assert callback.fired["running-away"]["step"] == 7
+
+
+def trained(tmp_path, backbone, rows, **settings):
+    config = TrainConfig(
+        backbone=str(backbone),
+        tokens=TokenConfig(max_tokens=96),
+        precision="fp32",
+        validation=0.3,
+        **settings,
+    )
+    return fit(PairSet.from_rows(rows), config, tmp_path).results["alarms"]
+
+
+def test_a_learning_rate_far_too_high_sounds_an_alarm_and_can_stop_training(
+    tiny_llama, wordy_pairs, tmp_path
+):
+    config = {"learning_rate": 2.0, "epochs": 20.0, "stop_on_alarm": True, "evaluations": 1}
+    alarms = trained(tmp_path, tiny_llama, wordy_pairs, **config)
+    assert set(alarms) == {"running-away"}
+    assert alarms["running-away"]["step"] < 30  # of 20 epochs of 3 steps
+
+
+def test_healthy_training_is_silent(tiny_llama, wordy_pairs, tmp_path):
+    assert trained(tmp_path, tiny_llama, wordy_pairs, learning_rate=1e-3) == {}
