@@ -24,13 +24,13 @@ def weakness_per_spread(votes: Votes) -> NDArray[np.float64]:
 
 
 def entropy(votes: Votes) -> NDArray[np.float64]:
-    """Entropy of the voters' mean probability, in nats; it finds the ambiguous, blind to which side is right."""
+    """Entropy of the voters' mean probability, in nats; the ambiguous, whichever side is right."""
     probability = expit(votes.gap_MB.astype(np.float64)).mean(axis=0)
     return np.asarray(entr(probability) + entr(1 - probability))
 
 
 def lack_of_self_confidence(votes: Votes) -> NDArray[np.float64]:
-    """One minus the voters' mean probability of the label. Source: Northcutt et al. 2021, arXiv:1911.00068."""
+    """One minus the mean probability of the label. Source: Northcutt et al. 2021, arXiv:1911.00068."""
     return np.asarray(1 - expit(votes.gap_MB.astype(np.float64)).mean(axis=0))
 
 
@@ -41,18 +41,17 @@ def area_under_margin(votes: Votes) -> NDArray[np.float64]:
     """
     if votes.epoch_gap_EB is None:
         return weakness(votes)
-    return -votes.epoch_gap_EB.mean(axis=0, dtype=np.float64)
+    return np.asarray(-votes.epoch_gap_EB.mean(axis=0, dtype=np.float64))
 
 
 def loss(votes: Votes) -> NDArray[np.float64]:
     """The voters' mean Bradley-Terry loss, softplus(-gap), in nats."""
-    return np.logaddexp(0, -votes.gap_MB.astype(np.float64)).mean(axis=0)
+    return np.asarray(np.logaddexp(0, -votes.gap_MB.astype(np.float64)).mean(axis=0))
 
 
 def held_out_weakness(votes: Votes) -> NDArray[np.float64]:
     """The strength among voters that had not seen the pair, negated; where all had, the weakness."""
-    held_out = held_out_strength(votes)
-    return np.where(np.isnan(held_out), weakness(votes), -held_out)
+    return -held_out_strength(votes)
 
 
 NOISE_METRICS: dict[str, Metric] = {

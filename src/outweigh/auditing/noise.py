@@ -41,7 +41,7 @@ def estimate_noise(held_out_B: FloatArray, group_B: IntArray, *, seed: int = 0) 
 
     whose floor, at the most confident pairs, is the rate. Both parameters have the highest posterior under a
     uniform prior of the rate and a log-normal one of the slope. The interval holds draws from the posteriors
-    of resampled groups, so it is wide where floor and slope can't be told apart, and somewhat too wide elsewhere.
+    of resampled groups: wide where floor and slope can't be told apart, somewhat too wide elsewhere.
 
     It counts labels that contradict what the features can tell, spread evenly. Wrong labels that crowd on
     hard pairs are counted short, and what all annotators get wrong in the same way can't be seen at all.
@@ -52,8 +52,8 @@ def estimate_noise(held_out_B: FloatArray, group_B: IntArray, *, seed: int = 0) 
     """
     if len(held_out_B) < MIN_PAIRS or not np.isfinite(held_out_B).all():
         raise DataError(
-            f"noise estimate: got {len(held_out_B)} pairs, {int((~np.isfinite(held_out_B)).sum())} of them not "
-            f"finite; want at least {MIN_PAIRS} finite strengths. Give more pairs."
+            f"noise estimate: got {len(held_out_B)} pairs, {int((~np.isfinite(held_out_B)).sum())} of them "
+            f"not finite; want at least {MIN_PAIRS} finite strengths. Give more pairs."
         )
     size_B = np.abs(held_out_B)
     scale = max(float(np.sqrt(np.mean(size_B**2))), 1e-12)
@@ -72,7 +72,12 @@ def estimate_noise(held_out_B: FloatArray, group_B: IntArray, *, seed: int = 0) 
     low, high = np.quantile(RATES[drawn], [0.025, 0.975])
     rate = float(RATES[best // len(SLOPES)])
     return NoiseEstimate(
-        rate, min(float(low), rate), max(float(high), rate), float(SLOPES[best % len(SLOPES)]), scale, len(order)
+        rate,
+        min(float(low), rate),
+        max(float(high), rate),
+        float(SLOPES[best % len(SLOPES)]),
+        scale,
+        len(order),
     )
 
 

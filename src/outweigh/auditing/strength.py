@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-FloatArray = NDArray[np.floating]
+from outweigh.metrics.arrays import FloatArray
 
 
 class Strength(NamedTuple):
@@ -15,7 +15,7 @@ class Strength(NamedTuple):
     spread: FloatArray
 
 
-def preference_strength(gap_MB: FloatArray) -> Strength:
+def preference_strength(gap_MB: NDArray[np.floating]) -> Strength:
     """Mean and std (divisor M) over M voters of each pair's gap, from gaps (M, B) in nats.
 
     Source: Wang et al. 2024, arXiv:2401.06080, section 2.2.

@@ -17,10 +17,9 @@ def wrong_probability(strength_B: FloatArray, held_out_B: FloatArray, noise: Noi
 
         q(s) = sigma( logit(rate) - slope * s / scale ),
 
-    Bayes' rule with `rate` before, and the voters' direction as evidence. q is exact for the held-out strength, which
-    few voters have a say in; the strength of all voters finds wrong labels better but has seen them. So the
-    result is the logistic curve of the strength that fits q best (by cross-entropy): one more doubtful pair
-    is never less probably wrong.
+    Bayes' rule with `rate` before, and the voters' direction as evidence. The held-out strength has few
+    voters; that of all voters finds wrong labels better, but they have seen them. So the result is the
+    logistic curve of the strength that fits q best (by cross-entropy), and never rises with strength.
 
     Source: ours; its reliability on planted flips is in docs/measurements.md.
     """

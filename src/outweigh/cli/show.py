@@ -1,12 +1,14 @@
 """What a verb prints: tables and sentences for a person, JSON for a program."""
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.markup import escape
 
 from outweigh.cli.parse import Common
+from outweigh.evaluation.tables import models_table
 from outweigh.steps.plan import plan_lines
 from outweigh.steps.record import as_json
 
@@ -24,3 +26,59 @@ def show(common: Common, results: Mapping[str, Any], said: Iterable[RenderableTy
 def show_plan(common: Common, plan: Mapping[str, Any]) -> None:
     """Nothing; prints what --dry-run found."""
     show(common, plan, plan_lines(plan))
+
+
+def audit_lines(results: Mapping[str, Any]) -> list[str]:
+    """An audit in words."""
+    found = results["audit"]
+    data, noise, trust = results["data"], found["noise_rate"], found["trust"]
+    lines = [
+        f"{data['pairs']:,} pairs, judged by {found['models']} voters ({found['method']}, {found['vote']}).",
+        f"About {_percent(noise)} of the labels are wrong.",
+    ]
+    for each in found["by_source"]:
+        rate = _percent(each["noise_rate"]) if each["noise_rate"] else "too few pairs to tell"
+        lines.append(f"  {each['source']}: {rate}")
+    if trust:
+        verdict = "can be trusted" if trust["recommendation"] == "repair" else "should not be acted on"
+        lines.append(f"This audit {verdict}: {trust['reason']}")
+    if (unread := data.get("unread_columns")) and (near := {k: v for k, v in unread.items() if v}):
+        lines += [f"Column {name!r} is not read. Did you mean {hint!r}?" for name, hint in near.items()]
+    return [*lines, f"Recommended: {results['denoise']['policy']}."]
+
+
+def denoise_lines(counts: Mapping[str, Any]) -> list[str]:
+    """A repair in words."""
+    actions = ", ".join(f"{name} {count:,}" for name, count in sorted(counts["actions"].items()))
+    lines = [f"Policy {counts['policy']}: {actions}."]
+    if counts["margins_zeroed"]:
+        lines.append(f"{counts['margins_zeroed']:,} flipped rows had a margin of their own, now 0.")
+    if counts["ignored_by_peer"]:
+        lines.append(f"This trainer ignores {' and '.join(counts['ignored_by_peer'])}.")
+    return lines
+
+
+def planted_lines(planted: Mapping[str, Any]) -> list[str]:
+    """How the audit did on labels that were planted wrong, in words."""
+    return [
+        f"{planted['planted']:,} labels were planted wrong; the audit holds {planted['flagged']:,} for wrong, "
+        f"{planted['found']:,} of them rightly: precision {_shown(planted['precision'])}, recall "
+        f"{_shown(planted['recall'])}, AUROC {_shown(planted['auroc'])}."
+    ]
+
+
+def run_lines(results: Mapping[str, Any], out: Path) -> list[RenderableType]:
+    """A whole run: the audit, the repair, and the models side by side."""
+    lines: list[RenderableType] = [*audit_lines(results), *denoise_lines(results["denoise"])]
+    lines.append(models_table(results["evaluation"], title="on the evaluation pairs"))
+    alarms = {name: each for part in results["train"].values() for name, each in part["alarms"].items()}
+    lines += [f"Alarm {name}: {each['cause']}. {each['remedy']}" for name, each in alarms.items()]
+    return [*lines, f"The reward model is in {out / 'model'}.", f"The report is in {out / 'report.html'}."]
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _percent(noise: Mapping[str, float]) -> str:
+    return f"{noise['value']:.0%} [{noise['low']:.0%}, {noise['high']:.0%}]"

@@ -6,6 +6,8 @@ from typing import Literal
 
 @dataclass(frozen=True, kw_only=True)
 class TokenConfig:
+    """How a prompt and a response become token ids."""
+
     max_tokens: int = 512
     """Tokens of prompt and response together; longer texts are treated as `on_long` says."""
     on_long: Literal["truncate", "drop", "error"] = "truncate"

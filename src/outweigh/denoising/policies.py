@@ -17,11 +17,11 @@ class RepairOptions:
     """What the policies leave open. The defaults are measured: docs/measurements.md, repair."""
 
     fraction: float | None = None
-    """Share of pairs that flip and drop take, the most doubtful first; None: those more likely wrong than right."""
+    """Share of pairs that flip and drop take, most doubtful first; None: those likelier wrong than right."""
     smoothing: float | None = None
     """Flip rate of smoothed pairs; None: the pair's own wrong probability."""
     smooth_band: float = 0.0
-    """Smooth pairs whose strength is below this, in nats; 0 takes the negative ones, more the ambiguous too."""
+    """Smooth pairs whose strength is below this, in nats: 0 the negative ones, more the ambiguous too."""
     smooth_spread: float | None = None
     """Smooth pairs whose spread is above this, in nats, too."""
     margin_scale: float = 1.0
@@ -64,7 +64,7 @@ def keep(before: Repair, wrong_probability: FloatArray, options: RepairOptions) 
 
 
 def flip(before: Repair, wrong_probability: FloatArray, options: RepairOptions) -> Repair:
-    """The labels of the most doubtful pairs changed. Source: Wang et al. 2024, arXiv:2401.06080, section 2.4."""
+    """The labels of the most doubtful pairs changed. Source: arXiv:2401.06080, section 2.4."""
     flipped = most_doubtful(wrong_probability, options.fraction)
     return replace(before, flip=flipped, strength=np.where(flipped, -before.strength, before.strength))
 
@@ -77,8 +77,8 @@ def drop(before: Repair, wrong_probability: FloatArray, options: RepairOptions) 
 def smooth(before: Repair, wrong_probability: FloatArray, options: RepairOptions) -> Repair:
     """A flip rate on pairs of weak strength, or of high spread; others get 0.
 
-    Source: Wang et al. 2024, arXiv:2401.06080, section 2.5: negative strength. The paper's constant rate is not
-    stated (0.2 fits its figure); the wrong probability in its place, the band and the spread are ours.
+    Source: Wang et al. 2024, arXiv:2401.06080, section 2.5: negative strength. The paper's constant rate
+    is not stated (0.2 fits its figure); the wrong probability in its place, band and spread are ours.
     """
     chosen = before.strength < options.smooth_band
     if options.smooth_spread is not None:

@@ -127,6 +127,7 @@ def set_dropout(config: Any, rate: float) -> None:
 
 @contextlib.contextmanager
 def explained(name: str | Path) -> Iterator[None]:
+    """A block whose failures to load `name` become a ModelError that says what can be loaded."""
     try:
         yield
     except (OSError, ValueError, KeyError) as error:

@@ -86,7 +86,7 @@ def as_json(results: Mapping[str, Any], indent: int | None = None) -> str:
 
 
 def write_run(folder: Path, command: str, settings: Mapping[str, Any], data: Mapping[str, Any]) -> None:
-    """Nothing; writes run.yaml, from which the run can be done again: options, versions, seeds, data hashes."""
+    """Nothing; writes run.yaml, by which a run can be repeated: options, versions, seeds, data hashes."""
     about = headed(command, settings.get("seed", 0))
     about |= {"settings": json.loads(as_json(settings)), "data": data}
     with replaced_whole(folder / "run.yaml") as out:

@@ -9,6 +9,8 @@ from outweigh.objectives.spec import Spec
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
+    """A training run."""
+
     backbone: str = "minilm"
     """A folder, a Hub name, or a bundled model: minilm, smollm2."""
     method: Literal["full", "lora", "frozen"] = "full"

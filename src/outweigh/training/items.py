@@ -1,10 +1,11 @@
 """Pairs or rankings -> what a training run needs of them."""
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from outweigh.data.pairs import PairSet
 from outweigh.data.records import Ranking
@@ -27,8 +28,13 @@ class Items(NamedTuple):
     ]  # fraction, seed -> rest, held out, unit
 
 
-def items_of(data: PairSet | Sequence[Ranking]) -> Items:
-    """The items of pairs (K = 2, chosen first) or of rankings."""
+Data = PairSet | Sequence[Ranking] | Items
+
+
+def items_of(data: Data) -> Items:
+    """The items of pairs (K = 2, chosen first) or of rankings; items as they are."""
+    if isinstance(data, Items):
+        return data
     if isinstance(data, PairSet):
         pairs = data
         return Items(
@@ -44,6 +50,37 @@ def items_of(data: PairSet | Sequence[Ranking]) -> Items:
         {},
         lambda fraction, seed: _hold_out_prompts(rankings, fraction, seed),
     )
+
+
+def swapped_items(items: Items, swapped: NDArray[np.bool_]) -> Items:
+    """The items (pairs) with the two responses of the marked ones, (B,), in each other's place."""
+    if not swapped.any():
+        return items
+
+    def read() -> Iterator[Item]:
+        for item, turned in zip(items.read(), swapped, strict=True):
+            yield item._replace(responses=item.responses[::-1]) if turned else item
+
+    return items._replace(read=read, key=_derived(items.key, swapped))
+
+
+def some_items(items: Items, places: NDArray[np.int64]) -> Items:
+    """The items at these places, ascending; they can't be split any further."""
+    wanted = np.isin(np.arange(int(places.max()) + 1), places)
+
+    def read() -> Iterator[Item]:
+        return (item for item, keep in zip(items.read(), wanted, strict=False) if keep)
+
+    columns = {name: column[places] for name, column in items.columns.items()}
+    return items._replace(read=read, key=_derived(items.key, places), columns=columns, split=_no_split)
+
+
+def _derived(key: str, array: NDArray[Any]) -> str:
+    return hashlib.sha256(key.encode() + array.tobytes()).hexdigest()
+
+
+def _no_split(fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64], str]:
+    raise ConfigError("validation: a part of the items can't be split again, want validation 0.")
 
 
 def objective_of(config: TrainConfig, columns: Collection[str]) -> Objective:
@@ -70,17 +107,22 @@ def objective_of(config: TrainConfig, columns: Collection[str]) -> Objective:
     return Objective(**bound, auxiliary=config.auxiliary)  # type: ignore[arg-type]
 
 
-def check_ranks(rankings: Sequence[Ranking]) -> None:
-    """Nothing, once every ranking prefers at least one response to another.
+def check_fits(data: Data, config: TrainConfig) -> None:
+    """Nothing, once pairs meet the pairwise objective, and rows with some preference the listwise one.
 
     Raises:
+        ConfigError: the objective is for the other kind of data.
         DataError: all responses of a row share one rank.
     """
-    for ranking in rankings:
+    if isinstance(data, PairSet | Items):
+        if config.objective == "listwise":
+            raise ConfigError("objective listwise: got pairs, want rows of K ranked or rated responses.")
+        return
+    if config.objective == "pairs":
+        raise ConfigError("objective pairs: got rankings, want pairs. Read the data with read_pairs.")
+    for ranking in data:
         if len(set(ranking.ranks)) < 2:
-            raise DataError(
-                f"{ranking.origin}: all responses share one rank, want at least two. Drop the row."
-            )
+            raise DataError(f"{ranking.origin}: all responses share one rank, want two. Drop the row.")
 
 
 def _hold_out_prompts(

@@ -1,8 +1,6 @@
 """M small reward heads on a frozen backbone's features, trained as one tensor program."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -10,46 +8,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import gelu
 
-from outweigh.errors import ConfigError, DataError, ShapeError
+from outweigh.errors import DataError, ShapeError
 from outweigh.objectives.pairwise import pairwise_loss
 from outweigh.progress import progress
+from outweigh.voting.config import ProbeConfig
 from outweigh.voting.votes import FloatArray, Votes
 
 CHUNK = 1024  # texts read at once: 50 heads of width 32 then hold 6.5 MB
 
 IntArray = NDArray[np.integer]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProbeConfig:
-    """How the heads are built and trained. The defaults are measured: docs/measurements.md, noise metrics."""
-
-    models: int = 10
-    """Heads that vote; with folds, on each pair."""
-    kind: Literal["mlp", "linear"] = "mlp"
-    """A hidden layer under the reward, or none."""
-    width: int = 32
-    """Hidden units of an mlp head."""
-    epochs: int = 4
-    """Passes over the pairs; few, so that the heads do not learn wrong labels by heart."""
-    learning_rate: float = 1e-3
-    """Of AdamW, the same at every step."""
-    weight_decay: float = 1.0
-    """Of AdamW."""
-    batch_pairs: int = 128
-    """Pairs a step."""
-
-    def __post_init__(self) -> None:
-        if self.kind not in ("mlp", "linear"):
-            raise ConfigError(f"probes kind: got {self.kind!r}, want mlp or linear.")
-        for name in ("models", "width", "epochs", "batch_pairs"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"probes {name}: got {getattr(self, name)}, want at least 1.")
-        if not self.learning_rate > 0 or not self.weight_decay >= 0:
-            raise ConfigError(
-                f"probes: got learning_rate {self.learning_rate} and weight_decay {self.weight_decay}, "
-                "want more than 0, and at least 0."
-            )
 
 
 class Heads:
@@ -58,6 +25,7 @@ class Heads:
     def __init__(self, features_NH: FloatArray, used: IntArray, heads: int, config: ProbeConfig, seed: int):
         """Untrained heads for features standardised by mean and std over the `used` rows."""
         self.mean_H, self.std_H = _moments(features_NH, used)
+        shapes_and_stds: list[tuple[tuple[int, ...], float]]
         hidden, generator = features_NH.shape[1], torch.Generator().manual_seed(seed)
         if config.kind == "linear":
             shapes_and_stds = [((hidden, heads), 0.0)]
@@ -78,7 +46,8 @@ class Heads:
         if len(self.parameters) == 1:
             return values_BH @ self.parameters[0]
         inner, bias, outer = self.parameters
-        return (gelu(torch.addmm(bias, values_BH, inner)).unflatten(1, outer.shape) * outer).sum(-1)
+        hidden_BAW = gelu(torch.addmm(bias, values_BH, inner)).view(-1, *outer.shape)
+        return (hidden_BAW * outer).sum(-1)
 
     @torch.inference_mode()
     def rewards(self, features_NH: FloatArray) -> NDArray[np.float32]:
@@ -172,7 +141,7 @@ def fit_heads(
                     weight=weight_BA[batch].flatten(),
                 )
                 optimizer.zero_grad()
-                (loss.sum() / len(batch)).backward()  # type: ignore[no-untyped-call]
+                (loss.sum() / len(batch)).backward()
                 optimizer.step()
                 advance(len(batch))
             after_epoch(heads)
@@ -201,8 +170,8 @@ def _check(
 ) -> None:
     if features_NH.ndim != 2 or chosen_B.ndim != 1 or chosen_B.shape != rejected_B.shape:
         raise ShapeError(
-            f"probes: got features {features_NH.shape}, chosen {chosen_B.shape}, rejected {rejected_B.shape}; "
-            "want (N, H), (B,) and (B,)."
+            f"probes: got features {features_NH.shape}, chosen {chosen_B.shape}, rejected "
+            f"{rejected_B.shape}; want (N, H), (B,) and (B,)."
         )
     if fold_B is not None and (fold_B.shape != chosen_B.shape or len(np.unique(fold_B)) < 2):
         raise ShapeError(

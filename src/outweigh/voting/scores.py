@@ -16,7 +16,7 @@ def votes_from_scores(
     The models are taken not to have seen the pairs' labels.
 
     Raises:
-        DataError: there are no pairs, the lists are not all of one length, or hold what is not a finite number.
+        DataError: no pairs, lists that are not all of one length, or a score that is no finite number.
     """
     if len(chosen_scores) != len(rejected_scores) or not len(chosen_scores):
         raise DataError(

@@ -34,13 +34,15 @@ class Votes:
         if not np.isfinite(self.gap_MB).all():
             voter, pair = np.argwhere(~np.isfinite(self.gap_MB))[0]
             raise DataError(
-                f"votes: voter {voter} on pair {pair}: gap is {self.gap_MB[voter, pair]}, want a finite number. "
-                "Check the voter's scores, or lower learning_rate."
+                f"votes: voter {voter} on pair {pair}: gap is {self.gap_MB[voter, pair]}, "
+                "want a finite number. Check the voter's scores, or lower learning_rate."
             )
 
 
-def held_out_strength(votes: Votes) -> FloatArray:
-    """Mean gap (B,) over the voters that had not seen the pair's label; NaN where all had seen it."""
+def held_out_strength(votes: Votes) -> NDArray[np.float64]:
+    """Mean gap (B,) over the voters that had not seen the pair's label; where all had, over all."""
     count_B = votes.unseen_MB.sum(axis=0)
     total_B = np.where(votes.unseen_MB, votes.gap_MB, 0).sum(axis=0, dtype=np.float64)
-    return np.where(count_B > 0, total_B / np.maximum(count_B, 1), np.nan)
+    return np.where(
+        count_B > 0, total_B / np.maximum(count_B, 1), votes.gap_MB.mean(axis=0, dtype=np.float64)
+    )

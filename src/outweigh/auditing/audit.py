@@ -1,0 +1,121 @@
+"""The audit of a file's labels, put together from votes; it never sees a model."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from outweigh.auditing.metrics import NOISE_METRICS
+from outweigh.auditing.noise import MIN_PAIRS, NoiseEstimate, estimate_noise
+from outweigh.auditing.strength import preference_strength
+from outweigh.auditing.trust import Trust, Vote, estimate_trust
+from outweigh.auditing.wrong import wrong_probability
+from outweigh.metrics.arrays import FloatArray, IntArray
+from outweigh.voting.votes import Votes, held_out_strength
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Audit:
+    """What the voters say of B pairs: a value each, and what holds for the whole file."""
+
+    strength: FloatArray  # (B,), nats
+    spread: FloatArray  # (B,), nats
+    wrong_probability: FloatArray  # (B,), in [0, 1]
+    metrics: dict[str, FloatArray]  # each (B,), higher is more doubtful
+    noise: NoiseEstimate
+    noise_by_source: dict[str, NoiseEstimate | None]  # None: too few pairs
+    trust: Trust | None  # None: the voters came trained, and can't be asked again
+    voters: int
+    held_out: bool  # False: all voters had seen all labels, so the noise is underestimated
+
+    def columns(self, row_B: IntArray, action_B: NDArray[np.str_]) -> dict[str, NDArray[Any]]:
+        """The columns of strength.parquet, the noise metrics last."""
+        return {
+            "row": row_B,
+            "strength": self.strength,
+            "spread": self.spread,
+            "wrong_probability": self.wrong_probability,
+            "action": action_B,
+            **self.metrics,
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """What audit.json holds of the whole file; the values of single pairs are in `columns`."""
+        return {
+            "pairs": len(self.strength),
+            "voters": self.voters,
+            "held_out": self.held_out,
+            "contradicted": int((self.strength < 0).sum()),
+            "strength_mean": float(self.strength.mean()),
+            "spread_mean": float(self.spread.mean()),
+            "noise": asdict(self.noise),
+            "noise_by_source": {
+                name: asdict(noise) if noise else None for name, noise in self.noise_by_source.items()
+            },
+            "trust": asdict(self.trust) if self.trust else None,
+        }
+
+
+def audit(
+    votes: Votes,
+    *,
+    group_B: IntArray,
+    source_B: NDArray[Any] | None = None,
+    vote: Vote | None = None,
+    chosen_B: IntArray | None = None,
+    rejected_B: IntArray | None = None,
+    rule_agreement: float | None = None,
+    seed: int = 0,
+) -> Audit:
+    """The audit of B pairs from the votes on them.
+
+    `group_B` are the units that intervals resample (prompts). With `vote` and what it is called with, rows of
+    the two texts in the features, flips are planted and looked for; without, nothing is said on trust.
+    `rule_agreement` is the share of labels that a rule on length sides with.
+
+    Raises:
+        DataError: fewer than 100 pairs.
+    """
+    strength = preference_strength(votes.gap_MB)
+    held_out = held_out_strength(votes)
+    held_out = np.where(
+        np.isnan(held_out), strength.mean, held_out
+    )  # 1 % of pairs with 10 bootstrapped heads
+    noise = estimate_noise(held_out, group_B, seed=seed)
+    trust = None
+    if vote is not None and chosen_B is not None and rejected_B is not None:
+        trust = estimate_trust(
+            vote,
+            chosen_B,
+            rejected_B,
+            noise_rate=noise.low,
+            agreement=float(np.where(held_out == 0, 0.5, held_out > 0).mean()),
+            rule_agreement=rule_agreement,
+            seed=seed,
+        )
+    return Audit(
+        strength=strength.mean,
+        spread=strength.spread,
+        wrong_probability=wrong_probability(strength.mean, held_out, noise),
+        metrics={name: metric(votes) for name, metric in NOISE_METRICS.items()},
+        noise=noise,
+        noise_by_source=_by_source(held_out, group_B, source_B, seed),
+        trust=trust,
+        voters=len(votes.gap_MB),
+        held_out=bool(votes.unseen_MB.any()),
+    )
+
+
+def _by_source(
+    held_out_B: FloatArray, group_B: IntArray, source_B: NDArray[Any] | None, seed: int
+) -> dict[str, NoiseEstimate | None]:
+    if source_B is None:
+        return {}
+    names, place_B = np.unique(source_B.astype(str), return_inverse=True)
+    result: dict[str, NoiseEstimate | None] = {}
+    for number, name in enumerate(names):
+        inside = place_B == number
+        enough = inside.sum() >= MIN_PAIRS
+        result[str(name)] = estimate_noise(held_out_B[inside], group_B[inside], seed=seed) if enough else None
+    return result

@@ -1,0 +1,110 @@
+"""Whether the audit may be trusted on this data: it must find flips that it planted itself."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from outweigh.auditing.strength import preference_strength
+from outweigh.errors import DataError
+from outweigh.metrics.arrays import FloatArray, IntArray
+from outweigh.voting.votes import Votes
+
+Vote = Callable[[IntArray, IntArray], Votes]  # of chosen (B,) and rejected (B,), rows of the features
+
+PLANTED_SHARE = 0.1  # each planted flip also misleads the voters
+THRESHOLD = 0.8  # of the lower bound, measured: docs/measurements.md, trust gate
+LEAST_LIMIT = 0.7  # of its interval: ten planted flips reach 0.8 by chance
+MIN_PLANTED = 10
+HIGHEST_CORRECTED_RATE = 0.4  # beyond it the correction multiplies the sampling error by more than five
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """What the audit finds of the flips that it planted, and what follows."""
+
+    auroc: float  # corrected for the wrong labels that the data has by itself
+    low: float
+    high: float  # 95 % interval of auroc
+    observed: float  # before the correction
+    planted: int
+    agreement: float | None  # share of labels that held-out voters side with
+    rule_agreement: float | None  # the same of a rule of thumb, such as "the longer one wins"
+    repair: bool
+    reason: str
+
+
+def planted_flips(pairs: int, seed: int, share: float = PLANTED_SHARE) -> NDArray[np.bool_]:
+    """Marks (B,) a random share of the pairs."""
+    marks = np.zeros(pairs, dtype=bool)
+    marks[np.random.default_rng(seed).permutation(pairs)[: round(share * pairs)]] = True
+    return marks
+
+
+def estimate_trust(
+    vote: Vote,
+    chosen_B: IntArray,
+    rejected_B: IntArray,
+    *,
+    noise_rate: float,
+    agreement: float | None = None,
+    rule_agreement: float | None = None,
+    seed: int = 0,
+) -> Trust:
+    """How well the same voters find a tenth of the labels, swapped at random, and whether to repair.
+
+    Of the planted flips a share `noise_rate` was wrong before, and is right now; as much of the others is
+    wrong. Both shrink what is seen to AUROC' - 1/2 = (1 - 2 noise_rate) (AUROC - 1/2), which is undone. Give
+    the least rate that the data allows: then the result is a lower bound, the more so as the voters learn
+    from noisier labels than in the real vote. It holds for wrong labels spread evenly, as planted ones are.
+
+    Raises:
+        DataError: fewer than 100 pairs, too few to plant flips in.
+    """
+    flipped = planted_flips(len(chosen_B), seed)
+    if flipped.sum() < MIN_PLANTED:
+        raise DataError(
+            f"trust: got {len(chosen_B)} pairs, want at least {round(MIN_PLANTED / PLANTED_SHARE)} "
+            "to plant flips in. Give more pairs."
+        )
+    votes = vote(np.where(flipped, rejected_B, chosen_B), np.where(flipped, chosen_B, rejected_B))
+    observed, error = auroc_with_error(-preference_strength(votes.gap_MB).mean, flipped)
+    shrink = 1 - 2 * min(noise_rate, HIGHEST_CORRECTED_RATE)
+    value, low, high = (
+        float(np.clip(0.5 + (each - 0.5) / shrink, 0, 1))
+        for each in (observed, observed - 1.96 * error, observed + 1.96 * error)
+    )
+    repair, reason = _verdict(value, low, agreement, rule_agreement)
+    return Trust(value, low, high, observed, int(flipped.sum()), agreement, rule_agreement, repair, reason)
+
+
+def _verdict(
+    auroc: float, low: float, agreement: float | None, rule_agreement: float | None
+) -> tuple[bool, str]:
+    found = f"of flips planted in this data the voters find AUROC {auroc:.2f} (at least {low:.2f})"
+    if auroc < THRESHOLD or low < LEAST_LIMIT:
+        return (
+            False,
+            f"{found}; under {THRESHOLD} ({LEAST_LIMIT}) repair was seen to lose as well as to gain.",
+        )
+    if agreement is not None and rule_agreement is not None and agreement <= rule_agreement:
+        return False, (
+            f"{found}, but voters that had not seen a label side with {agreement:.3f} of them, "
+            f"no more than a rule of thumb on length ({rule_agreement:.3f})."
+        )
+    return True, f"{found}."
+
+
+def auroc_with_error(score_B: FloatArray, wrong_B: NDArray[np.bool_]) -> tuple[float, float]:
+    """The chance that a wrong label scores higher than a right one (ties half), and its standard error.
+
+    Source: DeLong et al. 1988, Biometrics 44, 837; by ranks.
+    """
+    wrong, right = score_B[wrong_B], score_B[~wrong_B]
+    rank = rankdata(np.concatenate([wrong, right]))
+    above = (rank[: len(wrong)] - rankdata(wrong)) / len(right)  # of each wrong one: right ones below it
+    below = 1 - (rank[len(wrong) :] - rankdata(right)) / len(wrong)
+    variance = above.var(ddof=1) / len(wrong) + below.var(ddof=1) / len(right)
+    return float(above.mean()), float(np.sqrt(variance))

@@ -1,0 +1,49 @@
+"""outweigh audit DATA --out DIR"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from outweigh.cli.parse import Common, OnBadRows, Shared, parse
+from outweigh.steps.config import AuditConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audit:
+    """How good the labels are: DIR/strength.parquet, a row a pair, and DIR/audit.json for the whole."""
+
+    data: tyro.conf.Positional[str]
+    """File, folder or Hub data set of pairs."""
+    out: Path
+    """Folder for the results."""
+    on_bad_rows: OnBadRows = "error"
+    """skip counts bad rows and lists them in DIR/bad_rows.jsonl."""
+    settings: Annotated[AuditConfig, tyro.conf.arg(name="")] = field(default_factory=AuditConfig)
+    common: Shared = field(default_factory=Common)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Parses and audits."""
+    told = parse(Audit, arguments)
+    from outweigh.cli.show import audit_lines, show, show_plan
+    from outweigh.steps.audit import audit
+    from outweigh.steps.plan import planned
+
+    votes = told.settings.votes
+    if told.common.dry_run:
+        plan = planned(
+            told.data,
+            model=votes.backbone,
+            tokens=votes.tokens,
+            passes=1
+            if votes.method == "probes"
+            else votes.probes.models * (3 * told.settings.full.epochs + 1),
+            writes=[f"{told.out}/strength.parquet", f"{told.out}/audit.json"],
+            on_bad_rows=told.on_bad_rows,
+        )
+        return show_plan(told.common, plan)
+    found = audit(told.data, out=told.out, config=told.settings, on_bad_rows=told.on_bad_rows)
+    show(told.common, found.results, [*audit_lines(found.results), f"Each pair's strength is in {told.out}."])

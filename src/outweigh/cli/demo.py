@@ -1,0 +1,41 @@
+"""outweigh demo --out DIR"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from outweigh.cli.parse import Common, Shared, parse
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo:
+    """run, on the pairs that come with the package: a fifth of their training labels is planted wrong."""
+
+    out: Path = Path("demo")
+    """Folder for everything."""
+    seed: int = 0
+    """Decides the heads, the order of the pairs and the resamples."""
+    resume: bool = False
+    """Take what is finished in DIR as it is, and go on from there."""
+    common: Shared = field(default_factory=Common)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Parses and runs the demo."""
+    told = parse(Demo, arguments)
+    from outweigh.cli.show import planted_lines, run_lines, show, show_plan
+    from outweigh.data.config import TokenConfig
+    from outweigh.steps.demo import PAIRS, demo
+    from outweigh.steps.plan import planned
+
+    if told.common.dry_run:
+        plan = planned(
+            str(PAIRS / "train.jsonl.gz"),
+            model="minilm",
+            tokens=TokenConfig(),
+            passes=1 + 2 * 3 * 2,
+            writes=[f"{told.out}/report.html"],
+        )
+        return show_plan(told.common, plan)
+    results = demo(out=told.out, seed=told.seed, resume=told.resume)
+    show(told.common, results, [*planted_lines(results["planted"]), *run_lines(results, told.out)])

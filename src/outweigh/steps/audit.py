@@ -1,0 +1,154 @@
+"""`outweigh audit`: how good the labels are, pair by pair and as a whole."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from outweigh.auditing.audit import Audit
+from outweigh.auditing.audit import audit as audited
+from outweigh.auditing.noise import NoiseEstimate
+from outweigh.auditing.trust import THRESHOLD
+from outweigh.data.checks import check_pairs_data
+from outweigh.data.pairs import Data, OnBadRows, PairSet, read_pairs
+from outweigh.data.writing import replaced_whole
+from outweigh.denoising.policies import Repair, repair
+from outweigh.metrics.arrays import FloatArray
+from outweigh.metrics.intervals import choose_unit
+from outweigh.steps.config import AuditConfig
+from outweigh.steps.record import Stopwatch, described, headed, peak_memory, write_json, write_run
+from outweigh.steps.votes import Asked, ask
+
+HISTOGRAM_BINS = 40
+REPAIR = "flip+smooth"
+"""What auto recommends where the audit is trusted; measured in docs/measurements.md, repair."""
+
+
+class Audited(NamedTuple):
+    """The values of each pair, what is recommended for it, and what audit.json holds."""
+
+    pairs: PairSet
+    audit: Audit
+    repair: Repair
+    results: dict[str, Any]
+
+
+def audit(
+    data: Data | PairSet,
+    *,
+    out: str | Path | None = None,
+    config: AuditConfig | None = None,
+    on_bad_rows: OnBadRows = "error",
+    of: Data | None = None,
+) -> Audited:
+    """The audit of the pairs' labels; written to `out/strength.parquet` and `out/audit.json` if given.
+
+    Where `data` is a selection of pairs, `of` names the data that they are of.
+
+    Raises:
+        DataError, ConfigError, ModelError: with what to do. Fewer than 100 pairs are too few to audit.
+    """
+    config, clock = config or AuditConfig(), Stopwatch()
+    folder = Path(out) if out is not None else None
+    with clock("reading"):
+        pairs = read_pairs(data, on_bad_rows=on_bad_rows)
+        about = described(data if of is None else of, pairs)
+    with clock("voting"):
+        asked = ask(pairs, config, (folder or Path(".")) / "voters")
+    with clock("auditing"):
+        found = judged(pairs, asked, config)
+    policy = config.policy
+    if policy == "auto":
+        policy = REPAIR if found.trust is not None and found.trust.repair else "keep"
+    recommended = repair(policy, found.strength, found.spread, found.wrong_probability, config.repair)
+    results = headed("audit", config.seed) | {
+        "data": about,
+        "audit": summary(found, config, asked),
+        "denoise": {"policy": policy, "actions": _counted(recommended)},
+        "seconds": clock.seconds,
+        "peak_memory_bytes": peak_memory(),
+    }
+    if folder is not None:
+        if pairs.counts.bad_rows:
+            pairs.write_bad_rows(folder / "bad_rows.jsonl")
+        write_run(folder, "audit", asdict(config), about)
+        _write_strength(folder / "strength.parquet", pairs, found, recommended)
+        write_json(folder / "audit.json", results)
+    return Audited(pairs, found, recommended, results)
+
+
+def judged(pairs: PairSet, asked: Asked, config: AuditConfig) -> Audit:
+    """The audit of the votes: intervals by prompt from 30 prompts on, else by pair."""
+    longer = check_pairs_data(pairs).longer_chosen
+    return audited(
+        asked.votes,
+        group_B=choose_unit(pairs.text_ids()[0]).ids,
+        source_B=pairs.column("source"),
+        vote=asked.again,
+        chosen_B=asked.chosen_B,
+        rejected_B=asked.rejected_B,
+        rule_agreement=max(longer, 1 - longer),
+        seed=config.seed,
+    )
+
+
+def summary(found: Audit, config: AuditConfig, asked: Asked) -> dict[str, Any]:
+    """What audit.json and the report say of the whole file."""
+    trust = found.trust
+    return {
+        "method": "voters" if config.votes.voters else config.votes.method,
+        "backbone": None if config.votes.voters else config.votes.backbone,
+        "models": found.voters,
+        "vote": config.votes.vote,
+        "unit": asked.fold_unit,
+        "held_out": found.held_out,
+        "noise_rate": _rate(found.noise),
+        "by_source": [
+            {"source": name, "noise_rate": _rate(noise)} for name, noise in found.noise_by_source.items()
+        ],
+        "negative_share": float((found.strength < 0).mean()),
+        "strength": _histogram(found.strength, found.wrong_probability),
+        "reliability": [asdict(row) for row in trust.reliability] if trust else [],
+        "trust": {
+            "auroc": {"value": trust.auroc, "low": trust.low, "high": trust.high},
+            "threshold": THRESHOLD,
+            "recommendation": "repair" if trust.repair else "keep",
+            "reason": trust.reason,
+            "planted": trust.planted,
+            "agreement": trust.agreement,
+            "rule_agreement": trust.rule_agreement,
+        }
+        if trust
+        else None,
+    }
+
+
+def _rate(noise: NoiseEstimate | None) -> dict[str, Any] | None:
+    if noise is None:
+        return None
+    return {"value": noise.rate, "low": noise.low, "high": noise.high, "pairs": noise.pairs}
+
+
+def _histogram(strength: FloatArray, wrong_probability: FloatArray) -> dict[str, Any]:
+    """Counts and edges of the strengths, and each bin's mean wrong probability (None where it is empty)."""
+    counts, edges = np.histogram(strength, bins=HISTOGRAM_BINS)
+    total, _ = np.histogram(strength, bins=edges, weights=wrong_probability)
+    means = [float(t / c) if c else None for t, c in zip(total, counts, strict=True)]
+    return {"counts": counts.tolist(), "edges": edges.tolist(), "wrong_probability": means}
+
+
+def _counted(recommended: Repair) -> dict[str, int]:
+    names, counts = np.unique(recommended.action, return_counts=True)
+    return dict(zip(names.tolist(), counts.tolist(), strict=True))
+
+
+def _write_strength(path: Path, pairs: PairSet, found: Audit, recommended: Repair) -> None:
+    columns = found.columns(pairs.rows, recommended.action)
+    for name in ("chosen_index", "rejected_index"):  # tells the pairs of one row of K responses apart
+        if (places := pairs.column(name)) is not None:
+            columns[name] = places.astype(np.int64)
+    with replaced_whole(path) as out:
+        pq.write_table(pa.table(columns), out)

@@ -1,0 +1,39 @@
+"""The options of the steps put together. Imports nothing heavy: --help reads it."""
+
+from dataclasses import dataclass, field
+
+from outweigh.denoising.policies import RepairOptions
+from outweigh.training.config import TrainConfig
+from outweigh.voting.config import VoteConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditConfig:
+    """Who votes, and what is recommended from the votes."""
+
+    votes: VoteConfig = field(default_factory=VoteConfig)
+    """The ensemble."""
+    policy: str = "auto"
+    """What to recommend where the audit is trusted; auto: what was measured best (flip+smooth)."""
+    repair: RepairOptions = field(default_factory=RepairOptions)
+    """What the policies leave open."""
+    full: TrainConfig = field(default_factory=TrainConfig)
+    """Training of the voters with votes.method full."""
+    seed: int = 0
+    """Decides the voters, the planted flips and the resamples."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """The whole way of a file of pairs."""
+
+    audit: AuditConfig = field(default_factory=AuditConfig)
+    """How the labels are judged."""
+    train: TrainConfig = field(default_factory=TrainConfig)
+    """How the reward models are trained, before and after the repair."""
+    held_out: float = 0.1
+    """Share of the prompts held out to evaluate on where no --eval is given."""
+    grade: str | None = None
+    """Column of graded preference in the evaluation's pairs to correlate the gaps with."""
+    seed: int = 0
+    """Decides the held-out part and the intervals; audit and train have their own."""

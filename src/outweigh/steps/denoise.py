@@ -1,0 +1,126 @@
+"""`outweigh denoise`: the rows of the data again, each with what was done to its pair."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from outweigh.data.files import raw_rows
+from outweigh.data.pairs import Data
+from outweigh.data.rows import row_pairs
+from outweigh.data.writing import IGNORED_BY, PEER_ROWS, row_of_pair, write_rows
+from outweigh.denoising.policies import Repair, RepairOptions, repair
+from outweigh.denoising.rows import RowCounts, repaired_row
+from outweigh.errors import ConfigError, DataError
+from outweigh.steps.record import sources
+
+
+def denoise(
+    data: Data,
+    *,
+    audit: str | Path,
+    out: str | Path,
+    policy: str | None = None,
+    options: RepairOptions | None = None,
+    peer: str | None = None,
+    margin_is_signed: bool = False,
+) -> dict[str, Any]:
+    """What was done to how many pairs; the rows go to `out`, those of audited pairs alone.
+
+    `policy` None takes what the audit recommends. With `peer` the rows are those that this trainer reads.
+
+    Raises:
+        DataError: there is no audit, or it is of other data.
+        ConfigError: no such policy or peer.
+    """
+    if peer is not None and peer not in PEER_ROWS:
+        raise ConfigError(f"for: got {peer!r}, want one of {', '.join(PEER_ROWS)}.")
+    policy, values, found = _decided(data, Path(audit), policy, options)
+    counts = RowCounts()
+    rows = _repaired(data, values, found, counts, margin_is_signed)
+    written = write_rows(out, map(PEER_ROWS[peer], rows) if peer else rows)
+    return {
+        "policy": policy,
+        "actions": counts.actions,
+        "written": written,
+        "margins_zeroed": counts.margins_zeroed,
+        "margins_negated": counts.margins_negated,
+        "flip_rates_zeroed": counts.flip_rates_zeroed,
+        "ignored_by_peer": list(IGNORED_BY[peer]) if peer else [],
+        "options": asdict(options or RepairOptions()),
+    }
+
+
+def plan(
+    data: Data, *, audit: str | Path, policy: str | None = None, options: RepairOptions | None = None
+) -> dict[str, Any]:
+    """What `denoise` would do to how many pairs; nothing is written.
+
+    Raises:
+        DataError: there is no audit, or it is of other data.
+        ConfigError: no such policy.
+    """
+    policy, _, found = _decided(data, Path(audit), policy, options)
+    names, counts = np.unique(found.action, return_counts=True)
+    actions = dict(zip(names.tolist(), counts.tolist(), strict=True))
+    return {"policy": policy, "actions": actions, "margins_zeroed": 0, "ignored_by_peer": []}
+
+
+def _decided(
+    data: Data, audit: Path, policy: str | None, options: RepairOptions | None
+) -> tuple[str, dict[str, np.ndarray], Repair]:
+    """The policy, the audit's values, and what the policy does to each pair."""
+    values, about = _read_audit(audit, data)
+    policy = policy or str(about["denoise"]["policy"])
+    strength, spread, wrong = (
+        values[name].astype(np.float64) for name in ("strength", "spread", "wrong_probability")
+    )
+    return policy, values, repair(policy, strength, spread, wrong, options)
+
+
+def _read_audit(folder: Path, data: Data) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    try:
+        about = json.loads((folder / "audit.json").read_text(encoding="utf-8"))
+        table = pq.read_table(folder / "strength.parquet")
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{folder}: no whole audit ({error}). Run: outweigh audit DATA --out {folder}"
+        ) from None
+    hashes = [each.get("sha256") for each in about["data"]["files"]]
+    if hashes != [each.get("sha256") for each in sources(data)]:
+        raise DataError(f"{folder}: is the audit of other data. Run: outweigh audit DATA --out {folder}")
+    return {name: table.column(name).to_numpy() for name in table.column_names}, about
+
+
+def _repaired(
+    data: Data, strength: dict[str, np.ndarray], found: Repair, counts: RowCounts, margin_is_signed: bool
+) -> Iterator[dict[str, Any]]:
+    """The output rows, in the data's order; a row is read again and matched with its pairs in the audit."""
+    place, pairs = 0, len(strength["row"])
+    for raw in raw_rows(data):
+        if place == pairs:
+            return
+        if raw.values is None or raw.row != strength["row"][place]:
+            continue  # skipped, dropped or held out, and counted, when the audit read the data
+        for pair in row_pairs(raw.values, raw.row, raw.origin).pairs:
+            if place == pairs or not _is_at(pair.columns, strength, place, raw.row):
+                continue
+            row = row_of_pair(raw.values, pair)
+            done = repaired_row(
+                row, found, place, row_number=raw.row, counts=counts, margin_is_signed=margin_is_signed
+            )
+            place += 1
+            if done is not None:
+                yield done
+
+
+def _is_at(columns: Any, strength: dict[str, np.ndarray], place: int, row: int) -> bool:
+    return strength["row"][place] == row and all(
+        strength[name][place] == columns[name]
+        for name in ("chosen_index", "rejected_index")
+        if name in strength
+    )

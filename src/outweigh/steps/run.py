@@ -1,0 +1,156 @@
+"""`outweigh run`: from a file of pairs to a reward model that was audited, repaired and proven, with a report."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from outweigh.data.pairs import Data, OnBadRows, PairSet, read_pairs
+from outweigh.data.records import plain
+from outweigh.data.split import hold_out
+from outweigh.errors import ConfigError
+from outweigh.evaluation.facts import PairFacts
+from outweigh.models.reward import RewardModel
+from outweigh.steps.audit import audit
+from outweigh.steps.config import RunConfig
+from outweigh.steps.denoise import denoise
+from outweigh.steps.evaluate import Judged, compared, judged
+from outweigh.steps.record import Stopwatch, as_json, described, headed, peak_memory, write_json, write_run
+from outweigh.training.config import TrainConfig
+from outweigh.training.fit import fit
+
+DOUBTFUL = 200
+"""Most doubtful pairs that the report shows."""
+PLAIN, REPAIRED = "plain", "repaired"
+
+
+def run(
+    data: Data,
+    *,
+    out: str | Path,
+    eval: Sequence[str | Path] = (),
+    config: RunConfig | None = None,
+    on_bad_rows: OnBadRows = "error",
+    resume: bool = False,
+) -> dict[str, Any]:
+    """The results of all steps, as in `out/results.json`; the page to look at is `out/report.html`.
+
+    The labels of the training pairs are audited, and repaired where the audit can be trusted. The reward
+    model trained on the outcome is `out/model`; where something was repaired, one trained on the pairs as
+    they came is `out/plain/model`, and both are compared on `eval`, else on a tenth of the prompts held out.
+    With `resume` what is finished is taken as it is.
+
+    Raises:
+        DataError, ConfigError, ModelError, TrainingError: with what to do.
+    """
+    config, out, clock = config or RunConfig(), Path(out), Stopwatch()
+    if (out / "results.json").exists():
+        raise ConfigError(f"{out}: holds a finished run. Choose another folder, or remove it.")
+    with clock("reading"):
+        pairs, held_out, about = _read(data, eval, config, on_bad_rows)
+    write_run(out, "run", asdict(config), about)
+    with clock("audit"):
+        if not (resume and (out / "audit.json").exists()):
+            audit(pairs, out=out, config=config.audit, of=data)
+        audited = json.loads((out / "audit.json").read_text(encoding="utf-8"))
+    with clock("denoise"):
+        repaired = denoise(data, audit=out, out=out / "pairs.clean.jsonl", options=config.audit.repair)
+    changed = set(repaired["actions"]) != {"keep"}
+    found: dict[str, dict[str, Judged]] = {name: {} for name in held_out}
+    trained: dict[str, Any] = {}
+    for name in (PLAIN, REPAIRED) if changed else (PLAIN,):
+        folder = out / PLAIN if changed and name == PLAIN else out
+        with clock(f"training, {name}"):
+            part = read_pairs(out / "pairs.clean.jsonl", keep=["strength"]) if name == REPAIRED else pairs
+            model, trained[name] = _trained(part, config.train, folder, resume)
+        with clock("evaluation"):
+            for where, eval_pairs in held_out.items():
+                found[where][name] = judged(model, eval_pairs, seed=config.seed, grade=config.grade)
+    results = headed("run", config.seed) | about | {"audit": audited["audit"], "denoise": repaired}
+    results |= {"train": trained, **_compared(found, held_out, config)}
+    results |= {"seconds": clock.seconds | audited["seconds"], "peak_memory_bytes": peak_memory()}
+    write_json(out / "results.json", results)
+    write_page(results, pairs, out)
+    return results
+
+
+def _read(
+    data: Data, eval: Sequence[str | Path], config: RunConfig, on_bad_rows: OnBadRows
+) -> tuple[PairSet, dict[str, PairSet], dict[str, Any]]:
+    """Pairs to train on, the sets to evaluate on by name, and what is said of both."""
+    pairs = read_pairs(
+        data, on_bad_rows=on_bad_rows, keep=[config.grade] if config.grade and not eval else []
+    )
+    keep = [config.grade] if config.grade else []
+    if eval:
+        held_out = {str(each): read_pairs(each, on_bad_rows=on_bad_rows, keep=keep) for each in eval}
+        unit = "given"
+    else:
+        split = hold_out(pairs, config.held_out, config.seed)
+        held_out = {"held out": pairs.select(split.eval)}
+        pairs, unit = pairs.select(split.train), split.unit
+    about = {
+        "data": described(data, pairs),
+        "eval_data": {
+            **described(eval[0] if eval else data, next(iter(held_out.values())), pairs),
+            "unit": unit,
+        },
+    }
+    return pairs, held_out, about
+
+
+def _trained(
+    pairs: PairSet, config: TrainConfig, folder: Path, resume: bool
+) -> tuple[RewardModel, dict[str, Any]]:
+    """The model trained in `folder`, or the one that lies there already, and what training was like."""
+    record = folder / "training.json"
+    if resume and record.exists():
+        model = RewardModel.load(folder / "model", precision=config.precision)
+        return model, json.loads(record.read_text(encoding="utf-8"))
+    trained = fit(pairs, config, folder, resume=resume)
+    write_json(record, trained.results)
+    return trained.model, trained.results
+
+
+def _compared(
+    found: Mapping[str, Mapping[str, Judged]], held_out: Mapping[str, PairSet], config: RunConfig
+) -> dict[str, Any]:
+    """The first set's evaluations, and those of all sets where there are several."""
+    sets = {}
+    for where, models in found.items():
+        facts = PairFacts.of(held_out[where], config.grade)
+        comparisons = compared(models, facts, seed=config.seed)
+        evaluations = {name: each.evaluation for name, each in models.items()}
+        sets[where] = {"evaluation": evaluations, "comparison": next(iter(comparisons.values()), None)}
+    first = next(iter(sets.values()))
+    return first if len(sets) == 1 else {**first, "sets": sets}
+
+
+def write_page(results: Mapping[str, Any], pairs: PairSet, out: Path) -> Path:
+    """The report of the results, `out/report.html`, with the pairs that the audit doubts most."""
+    from outweigh.report import DoubtfulPair, write_report  # late: matplotlib is slow to load
+
+    doubtful = []
+    if (out / "strength.parquet").exists():
+        table = pq.read_table(out / "strength.parquet").to_pydict()
+        source = pairs.column("source")
+        for place in np.argsort(-np.array(table["wrong_probability"]), kind="stable")[:DOUBTFUL].tolist():
+            pair = pairs[place]
+            doubtful.append(
+                DoubtfulPair(
+                    origin=pair.origin,
+                    prompt=plain(pair.prompt) if pair.prompt else "",
+                    chosen=plain(pair.chosen),
+                    rejected=plain(pair.rejected),
+                    strength=table["strength"][place],
+                    spread=table["spread"][place],
+                    wrong_probability=table["wrong_probability"][place],
+                    action=table["action"][place],
+                    source=None if source is None else source[place],
+                )
+            )
+    return write_report(json.loads(as_json(results)), doubtful, out)

@@ -1,0 +1,61 @@
+"""Who votes, and how. Imports nothing heavy: --help reads it."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from outweigh.data.config import TokenConfig
+from outweigh.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeConfig:
+    """How the heads are built and trained. The defaults are measured: docs/measurements.md, noise metrics."""
+
+    models: int = 10
+    """Heads that vote; with folds, on each pair."""
+    kind: Literal["mlp", "linear"] = "mlp"
+    """A hidden layer under the reward, or none."""
+    width: int = 32
+    """Hidden units of an mlp head."""
+    epochs: int = 4
+    """Passes over the pairs; few, so that the heads do not learn wrong labels by heart."""
+    learning_rate: float = 1e-3
+    """Of AdamW, the same at every step."""
+    weight_decay: float = 1.0
+    """Of AdamW."""
+    batch_pairs: int = 128
+    """Pairs a step."""
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("mlp", "linear"):
+            raise ConfigError(f"probes kind: got {self.kind!r}, want mlp or linear.")
+        for name in ("models", "width", "epochs", "batch_pairs"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"probes {name}: got {getattr(self, name)}, want at least 1.")
+        if not self.learning_rate > 0 or not self.weight_decay >= 0:
+            raise ConfigError(
+                f"probes: got learning_rate {self.learning_rate} and weight_decay {self.weight_decay}, "
+                "want more than 0, and at least 0."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class VoteConfig:
+    """Which ensemble judges each pair."""
+
+    method: Literal["probes", "full"] = "probes"
+    """probes: heads on a frozen backbone's features; full: whole reward models, as published."""
+    backbone: str = "minilm"
+    """A folder, a Hub name, or a bundled model: minilm, smollm2."""
+    voters: tuple[str, ...] = ()
+    """Reward models that exist, to vote instead; or `columns`: the data's own scores or mean difference."""
+    vote: Literal["in-sample", "out-of-fold"] = "in-sample"
+    """in-sample: on the pairs trained on, as published; out-of-fold: by models that have not seen them."""
+    folds: int = 5
+    """Parts of the data for out-of-fold votes."""
+    unit: Literal["prompt", "text", "pair"] = "prompt"
+    """What no two folds share; where there are fewer than 5 of it the next finer one is taken, and said."""
+    probes: ProbeConfig = field(default_factory=ProbeConfig)
+    """The heads; `models` is also the number of full trainings."""
+    tokens: TokenConfig = field(default_factory=lambda: TokenConfig(max_tokens=256))
+    """Length and rendering of the texts."""

@@ -1,0 +1,64 @@
+"""M reward models trained in every layer, as published, or given by the user: their gaps on every pair."""
+
+import logging
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from outweigh.data.pairs import PairSet
+from outweigh.models.reward import RewardModel
+from outweigh.training.config import TrainConfig
+from outweigh.training.fit import fit
+from outweigh.training.items import items_of, some_items, swapped_items
+from outweigh.voting.scores import voters_votes
+from outweigh.voting.votes import FloatArray, Votes
+
+logger = logging.getLogger(__name__)
+
+
+def full_votes(
+    pairs: PairSet,
+    config: TrainConfig,
+    folder: Path,
+    *,
+    models: int,
+    fold_B: NDArray[np.int64] | None = None,
+    swapped_B: NDArray[np.bool_] | None = None,
+) -> Votes:
+    """Votes of M models that differ in seed, so in their head's first weights and the order of the pairs.
+
+    Without folds every model trains on all pairs and votes on them (as published). With folds each voter is
+    one model a fold, trained without it, that votes on its pairs alone. `swapped_B` marks pairs whose label
+    the voters are to learn swapped. Finished voters lie in `folder` and are taken from there the next time.
+
+    Source: Wang et al. 2024, arXiv:2401.06080, section 2.2: M = 10, same data, shuffled order.
+    """
+    swapped = np.zeros(len(pairs), dtype=bool) if swapped_B is None else swapped_B
+    items = swapped_items(items_of(pairs), swapped)
+    gap_MB = np.empty((models, len(pairs)))
+    for voter in range(models):
+        own = replace(config, seed=config.seed + voter, validation=0.0, evaluations=0)
+        for fold in [None] if fold_B is None else np.unique(fold_B):
+            votes_on = np.arange(len(pairs)) if fold is None else np.flatnonzero(fold_B == fold)
+            trains_on = np.arange(len(pairs)) if fold is None else np.flatnonzero(fold_B != fold)
+            place = folder / (f"voter-{voter}" if fold is None else f"voter-{voter}-without-{fold}")
+            logger.info("Voter %d of %d, %s.", voter + 1, models, place.name)
+            if not (place / "model").exists():
+                fit(some_items(items, trains_on), own, place, resume=True)
+                shutil.rmtree(place / "checkpoints", ignore_errors=True)
+            chosen, rejected = RewardModel.load(place / "model").score_pairs(pairs.select(votes_on))
+            gap_MB[voter, votes_on] = np.where(swapped[votes_on], rejected - chosen, chosen - rejected)
+    return Votes(gap_MB, np.full(gap_MB.shape, fold_B is not None))
+
+
+def model_votes(pairs: PairSet, models: Sequence[str]) -> Votes:
+    """Votes of reward models that exist, which are taken not to have been trained on the pairs."""
+    gaps: list[FloatArray] = []
+    for model in models:
+        chosen, rejected = RewardModel.load(model).score_pairs(pairs)
+        gaps.append(chosen - rejected)
+    return voters_votes(np.stack(gaps))
