@@ -8,7 +8,7 @@ import pytest
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory):
-    """The user's cache is neither read nor filled, but for the float32 copy of SmolLM2, which is slow to make."""
+    """The user's cache is neither read nor filled, but for the float32 copy of SmolLM2, slow to make."""
     from outweigh.data.cache import cache_folder
 
     checkpoints = cache_folder() / "checkpoints"

@@ -79,9 +79,6 @@ def audit(
     """
     strength = preference_strength(votes.gap_MB)
     held_out = held_out_strength(votes)
-    held_out = np.where(
-        np.isnan(held_out), strength.mean, held_out
-    )  # 1 % of pairs with 10 bootstrapped heads
     noise = estimate_noise(held_out, group_B, seed=seed)
     trust = None
     if vote is not None and chosen_B is not None and rejected_B is not None:
@@ -89,7 +86,7 @@ def audit(
             vote,
             chosen_B,
             rejected_B,
-            noise_rate=noise.low,
+            noise=noise,
             agreement=float(np.where(held_out == 0, 0.5, held_out > 0).mean()),
             rule_agreement=rule_agreement,
             seed=seed,

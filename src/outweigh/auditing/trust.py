@@ -7,10 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from outweigh.auditing.noise import NoiseEstimate, estimate_noise
 from outweigh.auditing.strength import preference_strength
+from outweigh.auditing.wrong import wrong_probability
 from outweigh.errors import DataError
 from outweigh.metrics.arrays import FloatArray, IntArray
-from outweigh.voting.votes import Votes
+from outweigh.voting.votes import Votes, held_out_strength
 
 Vote = Callable[[IntArray, IntArray], Votes]  # of chosen (B,) and rejected (B,), rows of the features
 
@@ -18,7 +20,17 @@ PLANTED_SHARE = 0.1  # each planted flip also misleads the voters
 THRESHOLD = 0.8  # of the lower bound, measured: docs/measurements.md, trust gate
 LEAST_LIMIT = 0.7  # of its interval: ten planted flips reach 0.8 by chance
 MIN_PLANTED = 10
+TENTHS = 10
 HIGHEST_CORRECTED_RATE = 0.4  # beyond it the correction multiplies the sampling error by more than five
+
+
+@dataclass(frozen=True, slots=True)
+class ReliabilityRow:
+    """Pairs of like wrong probability: its mean, and the share of them that is wrong."""
+
+    predicted: float
+    observed: float
+    pairs: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +46,7 @@ class Trust:
     rule_agreement: float | None  # the same of a rule of thumb, such as "the longer one wins"
     repair: bool
     reason: str
+    reliability: tuple[ReliabilityRow, ...]
 
 
 def planted_flips(pairs: int, seed: int, share: float = PLANTED_SHARE) -> NDArray[np.bool_]:
@@ -48,17 +61,17 @@ def estimate_trust(
     chosen_B: IntArray,
     rejected_B: IntArray,
     *,
-    noise_rate: float,
+    noise: NoiseEstimate,
     agreement: float | None = None,
     rule_agreement: float | None = None,
     seed: int = 0,
 ) -> Trust:
     """How well the same voters find a tenth of the labels, swapped at random, and whether to repair.
 
-    Of the planted flips a share `noise_rate` was wrong before, and is right now; as much of the others is
-    wrong. Both shrink what is seen to AUROC' - 1/2 = (1 - 2 noise_rate) (AUROC - 1/2), which is undone. Give
-    the least rate that the data allows: then the result is a lower bound, the more so as the voters learn
-    from noisier labels than in the real vote. It holds for wrong labels spread evenly, as planted ones are.
+    Of the planted flips a share, the noise rate, was wrong before, and is right now; as much of the others is
+    wrong. Both shrink what is seen to AUROC' - 1/2 = (1 - 2 rate) (AUROC - 1/2), which is undone with the
+    lower limit of the rate: so the result is a lower bound, the more so as the voters learn from noisier
+    labels than in the real vote. It holds for wrong labels spread evenly, as planted ones are.
 
     Raises:
         DataError: fewer than 100 pairs, too few to plant flips in.
@@ -70,14 +83,45 @@ def estimate_trust(
             "to plant flips in. Give more pairs."
         )
     votes = vote(np.where(flipped, rejected_B, chosen_B), np.where(flipped, chosen_B, rejected_B))
-    observed, error = auroc_with_error(-preference_strength(votes.gap_MB).mean, flipped)
-    shrink = 1 - 2 * min(noise_rate, HIGHEST_CORRECTED_RATE)
+    strength = preference_strength(votes.gap_MB).mean
+    observed, error = auroc_with_error(-strength, flipped)
+    shrink = 1 - 2 * min(noise.low, HIGHEST_CORRECTED_RATE)
     value, low, high = (
         float(np.clip(0.5 + (each - 0.5) / shrink, 0, 1))
         for each in (observed, observed - 1.96 * error, observed + 1.96 * error)
     )
     repair, reason = _verdict(value, low, agreement, rule_agreement)
-    return Trust(value, low, high, observed, int(flipped.sum()), agreement, rule_agreement, repair, reason)
+    return Trust(
+        auroc=value,
+        low=low,
+        high=high,
+        observed=observed,
+        planted=int(flipped.sum()),
+        agreement=agreement,
+        rule_agreement=rule_agreement,
+        repair=repair,
+        reason=reason,
+        reliability=reliability(votes, flipped, noise.rate),
+    )
+
+
+def reliability(votes: Votes, flipped_B: NDArray[np.bool_], rate: float) -> tuple[ReliabilityRow, ...]:
+    """Claimed and seen shares of wrong labels in tenths by wrong probability, after flips were planted.
+
+    What is seen is the share s of planted flips in a tenth. Planted flips are a share a of the wrong labels
+    and a share b of the right ones, both known from the rate before: (s - b) / (a - b) of the tenth is wrong.
+    """
+    held_out_B = held_out_strength(votes)
+    noise = estimate_noise(held_out_B, np.arange(len(held_out_B)))
+    claimed_B = wrong_probability(preference_strength(votes.gap_MB).mean, held_out_B, noise)
+    share, rate = float(flipped_B.mean()), min(rate, HIGHEST_CORRECTED_RATE)
+    among_wrong = share * (1 - rate) / (share * (1 - rate) + (1 - share) * rate)
+    among_right = share * rate / (share * rate + (1 - share) * (1 - rate))
+    rows = []
+    for tenth in np.array_split(np.argsort(claimed_B, kind="stable"), TENTHS):
+        seen = (float(flipped_B[tenth].mean()) - among_right) / (among_wrong - among_right)
+        rows.append(ReliabilityRow(float(claimed_B[tenth].mean()), float(np.clip(seen, 0, 1)), len(tenth)))
+    return tuple(rows)
 
 
 def _verdict(

@@ -40,15 +40,16 @@ def main(arguments: Sequence[str]) -> None:
     from outweigh.steps.denoise import denoise, plan
 
     policy = None if told.policy == "auto" else told.policy
+    options = None if told.options == RepairOptions() else told.options  # then the audit's
     if told.common.dry_run:
-        counts = plan(told.data, audit=told.audit, policy=policy, options=told.options)
+        counts = plan(told.data, audit=told.audit, policy=policy, options=options)
         return show(told.common, counts, [*denoise_lines(counts), f"Would write {told.out}."])
     counts = denoise(
         told.data,
         audit=told.audit,
         out=told.out,
         policy=policy,
-        options=told.options,
+        options=options,
         peer=told.peer,
         margin_is_signed=told.margin_is_signed,
     )

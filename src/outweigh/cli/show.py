@@ -61,8 +61,8 @@ def denoise_lines(counts: Mapping[str, Any]) -> list[str]:
 def planted_lines(planted: Mapping[str, Any]) -> list[str]:
     """How the audit did on labels that were planted wrong, in words."""
     return [
-        f"{planted['planted']:,} labels were planted wrong; the audit holds {planted['flagged']:,} for wrong, "
-        f"{planted['found']:,} of them rightly: precision {_shown(planted['precision'])}, recall "
+        f"{planted['planted']:,} labels were planted wrong; the audit holds {planted['flagged']:,} for "
+        f"wrong, {planted['found']:,} of them rightly: precision {_shown(planted['precision'])}, recall "
         f"{_shown(planted['recall'])}, AUROC {_shown(planted['auroc'])}."
     ]
 

@@ -67,7 +67,11 @@ def audit(
     results = headed("audit", config.seed) | {
         "data": about,
         "audit": summary(found, config, asked),
-        "denoise": {"policy": policy, "actions": _counted(recommended)},
+        "denoise": {
+            "policy": policy,
+            "options": asdict(config.repair),
+            "actions": _counted(recommended),
+        },
         "seconds": clock.seconds,
         "peak_memory_bytes": peak_memory(),
     }

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ def denoise(
 ) -> dict[str, Any]:
     """What was done to how many pairs; the rows go to `out`, those of audited pairs alone.
 
-    `policy` None takes what the audit recommends. With `peer` the rows are those that this trainer reads.
+    `policy` and `options` None take what the audit recommends. With `peer` the rows are those that this trainer reads.
 
     Raises:
         DataError: there is no audit, or it is of other data.
@@ -51,7 +50,6 @@ def denoise(
         "margins_negated": counts.margins_negated,
         "flip_rates_zeroed": counts.flip_rates_zeroed,
         "ignored_by_peer": list(IGNORED_BY[peer]) if peer else [],
-        "options": asdict(options or RepairOptions()),
     }
 
 
@@ -76,6 +74,7 @@ def _decided(
     """The policy, the audit's values, and what the policy does to each pair."""
     values, about = _read_audit(audit, data)
     policy = policy or str(about["denoise"]["policy"])
+    options = options or RepairOptions(**about["denoise"]["options"])
     strength, spread, wrong = (
         values[name].astype(np.float64) for name in ("strength", "spread", "wrong_probability")
     )

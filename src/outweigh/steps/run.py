@@ -1,4 +1,4 @@
-"""`outweigh run`: from a file of pairs to a reward model that was audited, repaired and proven, with a report."""
+"""`outweigh run`: a file of pairs -> a reward model from audited, repaired labels, its proof and a report."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -58,7 +58,7 @@ def run(
             audit(pairs, out=out, config=config.audit, of=data)
         audited = json.loads((out / "audit.json").read_text(encoding="utf-8"))
     with clock("denoise"):
-        repaired = denoise(data, audit=out, out=out / "pairs.clean.jsonl", options=config.audit.repair)
+        repaired = denoise(data, audit=out, out=out / "pairs.clean.jsonl")
     changed = set(repaired["actions"]) != {"keep"}
     found: dict[str, dict[str, Judged]] = {name: {} for name in held_out}
     trained: dict[str, Any] = {}
@@ -93,13 +93,10 @@ def _read(
         split = hold_out(pairs, config.held_out, config.seed)
         held_out = {"held out": pairs.select(split.eval)}
         pairs, unit = pairs.select(split.train), split.unit
-    about = {
-        "data": described(data, pairs),
-        "eval_data": {
-            **described(eval[0] if eval else data, next(iter(held_out.values())), pairs),
-            "unit": unit,
-        },
-    }
+    first = next(iter(held_out.values()))
+    both = described(data, pairs, first)
+    shared = {name: both.pop(name) for name in ("shared_prompts", "eval_pairs_shared", "shared_examples")}
+    about = {"data": both, "eval_data": described(eval[0] if eval else data, first) | shared | {"unit": unit}}
     return pairs, held_out, about
 
 

@@ -17,8 +17,10 @@ from outweigh.data.records import Text
 from outweigh.data.rendering import Renderer
 from outweigh.data.tokens import TokenCounts, tokenise
 from outweigh.errors import TrainingError
+from outweigh.models.attention import choose_attention
 from outweigh.models.guard import check_reload
 from outweigh.models.loading import load_classifier, load_tokenizer
+from outweigh.models.precision import autocast_dtype, default_device
 from outweigh.models.reward import RewardModel
 from outweigh.training.alarms import AlarmCallback
 from outweigh.training.arguments import training_arguments
@@ -74,6 +76,8 @@ def fit(
     model = load_classifier(
         config.backbone, tokenizer, dropout=config.dropout, trust_remote_code=config.trust_remote_code
     )
+    device = default_device()
+    choose_attention(model, device, autocast_dtype(device, config.precision), config.tokens.max_tokens)
     rate = learning_rate(model, config)
     alarms = AlarmCallback(tokenizer, stop=config.stop_on_alarm)
     trainer = PairTrainer(

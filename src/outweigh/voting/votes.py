@@ -43,6 +43,5 @@ def held_out_strength(votes: Votes) -> NDArray[np.float64]:
     """Mean gap (B,) over the voters that had not seen the pair's label; where all had, over all."""
     count_B = votes.unseen_MB.sum(axis=0)
     total_B = np.where(votes.unseen_MB, votes.gap_MB, 0).sum(axis=0, dtype=np.float64)
-    return np.where(
-        count_B > 0, total_B / np.maximum(count_B, 1), votes.gap_MB.mean(axis=0, dtype=np.float64)
-    )
+    every_B = votes.gap_MB.mean(axis=0, dtype=np.float64)
+    return np.asarray(np.where(count_B > 0, total_B / np.maximum(count_B, 1), every_B))

@@ -1,0 +1,85 @@
+"""The trust gate on voters of known ability."""
+
+import numpy as np
+import pytest
+
+from outweigh.auditing.noise import NoiseEstimate
+from outweigh.auditing.trust import auroc_with_error, estimate_trust, planted_flips, reliability
+from outweigh.errors import DataError
+from outweigh.metrics.detection import auroc
+from outweigh.voting.scores import voters_votes
+
+PAIRS = 4000
+CLEAN = NoiseEstimate(rate=0.0, low=0.0, high=0.01, slope=2.0, scale=1.0, pairs=PAIRS)
+
+
+def reader(ability, seed=0):
+    """Voters for whom the first PAIRS texts, the better ones, are worth `ability` more, give or take."""
+    noise = np.random.default_rng(seed).normal(size=(5, 2 * PAIRS))
+    value = np.concatenate([np.ones(PAIRS), np.zeros(PAIRS)]) * ability + noise.mean(axis=0) + 0.1 * noise
+
+    def vote(chosen, rejected):
+        return voters_votes(value[:, chosen] - value[:, rejected])
+
+    return vote
+
+
+def trust(ability, noise=CLEAN, swapped=None, **known):
+    chosen, rejected = np.arange(PAIRS), np.arange(PAIRS) + PAIRS
+    if swapped is not None:
+        chosen, rejected = np.where(swapped, rejected, chosen), np.where(swapped, chosen, rejected)
+    return estimate_trust(reader(ability), chosen, rejected, noise=noise, **known)
+
+
+def test_voters_who_know_the_labels_are_trusted_and_voters_who_do_not_are_not():
+    able, ignorant = trust(2.0), trust(0.0)
+    assert able.repair and able.auroc > 0.95
+    assert not ignorant.repair and ignorant.low < 0.5 < ignorant.high
+    assert "under 0.8" in ignorant.reason
+
+
+def test_noise_that_the_data_has_by_itself_is_undone():
+    swapped = planted_flips(PAIRS, seed=7, share=0.2)
+    known = NoiseEstimate(rate=0.2, low=0.2, high=0.2, slope=2.0, scale=1.0, pairs=PAIRS)
+    noisy = trust(1.0, noise=known, swapped=swapped)
+    assert noisy.observed < trust(1.0).auroc - 0.1
+    assert noisy.low < trust(1.0).auroc < noisy.high
+
+
+def test_voters_no_better_than_the_length_rule_are_not_trusted():
+    verdict = trust(2.0, agreement=0.6, rule_agreement=0.62)
+    assert not verdict.repair and "length (0.620)" in verdict.reason
+    assert trust(2.0, agreement=0.65, rule_agreement=0.62).repair
+
+
+def test_too_few_pairs_to_plant_flips_in_are_refused():
+    few = np.arange(20)
+    with pytest.raises(DataError, match="got 20 pairs, want at least 100"):
+        estimate_trust(reader(1.0), few, few + PAIRS, noise=CLEAN)
+
+
+def test_a_tenth_of_the_labels_is_planted_and_the_same_with_the_same_seed():
+    flipped = planted_flips(1000, seed=3)
+    assert flipped.sum() == 100
+    np.testing.assert_array_equal(flipped, planted_flips(1000, seed=3))
+
+
+def test_the_error_of_the_auroc_by_hand_and_by_resampling():
+    score, wrong = np.array([3.0, 1.0, 2.0, 0.0, 1.0]), np.array([True, True, False, False, False])
+    value, _ = auroc_with_error(score, wrong)
+    assert value == pytest.approx((3 + (1 + 0.5)) / 6)  # 3 beats all three; 1 beats 0 and ties with 1
+    assert value == pytest.approx(auroc(score, wrong))
+    rng = np.random.default_rng(0)
+    wrong = rng.random(400) < 0.3
+    values = [auroc_with_error(rng.normal(size=400) + wrong, wrong) for _ in range(300)]
+    spread = np.std([value for value, _ in values])
+    assert np.mean([error for _, error in values]) == pytest.approx(spread, rel=0.2)
+
+
+def test_what_is_claimed_of_planted_flips_is_seen():
+    flipped = planted_flips(PAIRS, seed=1, share=0.2)
+    chosen, rejected = np.arange(PAIRS), np.arange(PAIRS) + PAIRS
+    votes = reader(1.5)(np.where(flipped, rejected, chosen), np.where(flipped, chosen, rejected))
+    for row in reliability(votes, flipped, rate=0.0):
+        # 400 pairs: a share of .5 has std .025; the voters' noise is normal, the model's logistic
+        assert row.observed == pytest.approx(row.predicted, abs=0.15)

@@ -1,0 +1,191 @@
+"""Every step on real files, with tiny models: what it writes, and that the next one reads it."""
+
+import gzip
+import json
+import random
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+import outweigh
+from outweigh.data.config import TokenConfig
+from outweigh.denoising.policies import RepairOptions
+from outweigh.errors import ConfigError, DataError
+from outweigh.steps.config import AuditConfig, RunConfig
+from outweigh.training.config import TrainConfig
+from outweigh.voting.config import ProbeConfig, VoteConfig
+
+SHORT = TokenConfig(max_tokens=96)
+
+
+def audit_config(backbone, **settings):
+    votes = VoteConfig(
+        backbone=str(backbone), tokens=SHORT, probes=ProbeConfig(models=4, epochs=10, batch_pairs=16)
+    )
+    return AuditConfig(votes=votes, **settings)
+
+
+def train_config(backbone, **settings):
+    return TrainConfig(backbone=str(backbone), tokens=SHORT, precision="fp32", batch_pairs=32, **settings)
+
+
+@pytest.fixture(scope="module")
+def pairs_file(wordy_pairs, tmp_path_factory):
+    """180 rows of which every tenth label is turned round, with votes and a source."""
+    toss = random.Random(0)
+    rows = []
+    for number, row in enumerate(wordy_pairs * 3):
+        row = {
+            **row,
+            "prompt": f"{row['prompt']} ({number})",
+            "votes_chosen": 3,
+            "votes_rejected": toss.choice([0, 2]),
+        }
+        if number % 10 == 0:
+            row["chosen"], row["rejected"] = row["rejected"], row["chosen"]
+        rows.append(row)
+    path = tmp_path_factory.mktemp("data") / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture(scope="module")
+def audited(pairs_file, tiny_bert, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("audit")
+    return folder, outweigh.audit(
+        pairs_file,
+        out=folder,
+        config=audit_config(tiny_bert, policy="flip+margin", repair=RepairOptions(fraction=0.1)),
+    )
+
+
+def test_an_audit_has_a_line_for_every_pair_and_a_word_on_the_whole(audited, pairs_file):
+    folder, found = audited
+    table = pq.read_table(folder / "strength.parquet").to_pydict()
+    assert table["row"] == list(range(180))
+    assert {"strength", "spread", "wrong_probability", "action", "weakness", "loss"} <= set(table)
+    assert all(0 <= p <= 1 for p in table["wrong_probability"])
+    about = json.loads((folder / "audit.json").read_text())
+    assert about["audit"]["noise_rate"]["low"] <= about["audit"]["noise_rate"]["value"]
+    assert about["audit"]["trust"]["recommendation"] in ("repair", "keep")
+    assert about["data"]["files"][0]["sha256"] == found.results["data"]["files"][0]["sha256"]
+    assert (folder / "run.yaml").exists()
+
+
+def test_pairs_that_contradict_all_others_are_the_most_doubtful(audited):
+    doubt = audited[1].audit.wrong_probability
+    planted = np.arange(180) % 10 == 0
+    assert doubt[planted].min() > doubt[~planted].max()
+    assert (audited[1].audit.strength[planted] < 0).all()
+
+
+def test_denoise_keeps_every_column_and_swaps_what_belongs_to_a_side(audited, pairs_file, tmp_path):
+    folder, found = audited
+    out = tmp_path / "clean.jsonl"
+    counts = outweigh.denoise(pairs_file, audit=folder, out=out)
+    before = [json.loads(line) for line in pairs_file.read_text().splitlines()]
+    after = [json.loads(line) for line in out.read_text().splitlines()]
+    assert counts["written"] == len(after) == 180
+    for old, new, flipped in zip(before, after, found.repair.flip, strict=True):
+        assert set(old) < set(new)
+        assert all(
+            isinstance(new[name], float) for name in ("margin", "flip_rate", "weight", "strength", "spread")
+        )
+        assert (new["chosen"] == old["rejected"]) is bool(flipped)
+        assert (new["votes_chosen"] == old["votes_rejected"]) is bool(flipped)
+
+
+def test_denoise_takes_another_policy_and_another_trainers_rows(audited, pairs_file, tmp_path):
+    out = tmp_path / "clean.jsonl.gz"
+    counts = outweigh.denoise(pairs_file, audit=audited[0], out=out, policy="margin", peer="ms-swift")
+    row = json.loads(gzip.decompress(out.read_bytes()).splitlines()[0])
+    assert set(row) == {"messages", "rejected_messages", "margin"}
+    assert counts["ignored_by_peer"] == ["flip_rate", "weight"]
+
+
+def test_an_audit_of_other_data_is_refused(audited, pairs_file, tmp_path):
+    other = tmp_path / "other.jsonl"
+    other.write_text(pairs_file.read_text().replace("tea", "coffee"))
+    with pytest.raises(DataError, match="is the audit of other data"):
+        outweigh.denoise(other, audit=audited[0], out=tmp_path / "clean.jsonl")
+    with pytest.raises(DataError, match=r"no whole audit .* Run: outweigh audit DATA --out"):
+        outweigh.denoise(other, audit=tmp_path, out=tmp_path / "clean.jsonl")
+
+
+def test_voters_may_be_models_or_columns(pairs_file, tiny_llama, tmp_path):
+    outweigh.train(pairs_file, out=tmp_path / "voter", config=train_config(tiny_llama))
+    voter = str(tmp_path / "voter" / "model")
+    found = outweigh.audit(pairs_file, config=AuditConfig(votes=VoteConfig(voters=(voter, voter))))
+    assert found.audit.trust is None and found.results["denoise"]["policy"] == "keep"
+    np.testing.assert_allclose(found.audit.spread, 0, atol=1e-6)  # twice the same voter
+    rows = [
+        {
+            "chosen": f"a {n}",
+            "rejected": f"b {n}",
+            "mean preference difference": 0.5,
+            "std preference difference": 0.2,
+        }
+        for n in range(120)
+    ]
+    released = outweigh.audit(rows, config=AuditConfig(votes=VoteConfig(voters=("columns",))))
+    np.testing.assert_allclose(released.audit.strength, 0.5)
+    np.testing.assert_allclose(released.audit.spread, 0.2)
+    with pytest.raises(ConfigError, match="voters columns: the data has neither"):
+        outweigh.audit(pairs_file, config=AuditConfig(votes=VoteConfig(voters=("columns",))))
+
+
+def test_a_run_leaves_everything_that_it_promises(pairs_file, tiny_bert, tmp_path):
+    audit = audit_config(tiny_bert, policy="flip", repair=RepairOptions(fraction=0.1))
+    config = RunConfig(audit=audit, train=train_config(tiny_bert), held_out=0.2)
+    results = outweigh.run(pairs_file, out=tmp_path, config=config)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names >= {
+        "run.yaml",
+        "strength.parquet",
+        "audit.json",
+        "pairs.clean.jsonl",
+        "results.json",
+        "report.html",
+    }
+    assert set(results["evaluation"]) == {"plain", "repaired"}
+    assert outweigh.RewardModel.load(tmp_path / "model").score(["Ask."], ["Please."]).shape == (1,)
+    clean = (tmp_path / "pairs.clean.jsonl").read_text().splitlines()
+    assert len(clean) == results["data"]["pairs"] == 180 - results["eval_data"]["pairs"]
+    page = (tmp_path / "report.html").read_text()
+    assert "Please pass the" in page and "NaN" not in page
+    with pytest.raises(ConfigError, match="holds a finished run"):
+        outweigh.run(pairs_file, out=tmp_path, config=config)
+
+
+def test_score_keeps_rows_and_order(pairs_file, tiny_llama, tmp_path):
+    outweigh.train(pairs_file, out=tmp_path / "t", config=train_config(tiny_llama))
+    model = outweigh.RewardModel.load(tmp_path / "t" / "model")
+    assert outweigh.score(model, pairs_file, out=tmp_path / "scored.jsonl") == 180
+    rows = [json.loads(line) for line in (tmp_path / "scored.jsonl").read_text().splitlines()]
+    for row in rows[:3]:
+        rewards = model.score([row["prompt"]] * 2, [row["chosen"], row["rejected"]])
+        np.testing.assert_allclose(rewards, [row["reward_chosen"], row["reward_rejected"]], atol=2e-2)  # bf16
+        assert row["gap"] == pytest.approx(row["reward_chosen"] - row["reward_rejected"])
+    several = [{"prompt": "Ask.", "responses": ["Please.", "Now!", "Tea?"]}]
+    assert outweigh.score(model, several, out=tmp_path / "k.jsonl") == 1
+    assert len(json.loads((tmp_path / "k.jsonl").read_text())["rewards"]) == 3
+
+
+def test_evaluate_compares_models_on_the_same_pairs(pairs_file, tiny_llama, tmp_path):
+    for name, epochs in (("a", 1), ("b", 3)):
+        outweigh.train(
+            pairs_file,
+            out=tmp_path / name,
+            config=train_config(tiny_llama, epochs=epochs, learning_rate=3e-3),
+        )
+    models = [tmp_path / name / "model" for name in "ab"]
+    results = outweigh.evaluate(pairs_file, models=models, out=tmp_path / "results.json")
+    (found,) = results["sets"].values()
+    assert set(found["evaluation"]) == {"a/model", "b/model"}
+    assert found["evaluation"]["b/model"].graded["votes"].spearman.value is not None
+    (comparison,) = found["comparisons"].values()
+    difference = comparison.difference.value
+    a, b = (found["evaluation"][name].accuracy.value for name in ("a/model", "b/model"))
+    assert difference == pytest.approx(b - a)
+    assert json.loads((tmp_path / "results.json").read_text())["command"] == "evaluate"
