@@ -1,0 +1,199 @@
+"""The command line as a user meets it: exit codes, messages without a stack trace, how options are set."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import pytest
+import tyro
+import yaml
+
+from outweigh.cli.main import main
+from outweigh.cli.parse import Common, Shared, parse
+from outweigh.training.config import TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verb:
+    """A verb."""
+
+    data: tyro.conf.Positional[str]
+    """Data."""
+    train: TrainConfig = field(default_factory=TrainConfig)
+    flat: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
+    common: Shared = field(default_factory=Common)
+
+
+def test_set_config_and_flags_reach_every_field_and_the_later_wins(tmp_path):
+    (tmp_path / "c.yaml").write_text(
+        yaml.safe_dump(
+            {
+                "epochs": 2,
+                "margin": {"source": "strength", "clip": 2.0},
+                "train": {"tokens": {"max_tokens": 99}},
+            }
+        )
+    )
+    settings = ["batch_pairs=8", "train.dropout=0.1", "device_pairs=null", "gradient_checkpointing=true"]
+    flags = [part for setting in settings for part in ("--set", setting)]
+    told = parse(Verb, ["d", "--config", str(tmp_path / "c.yaml"), *flags, "--epochs", "3"])
+    assert told.flat.epochs == 3
+    assert told.flat.margin == {"source": "strength", "clip": 2.0}
+    assert (told.flat.batch_pairs, told.flat.device_pairs, told.flat.gradient_checkpointing) == (
+        8,
+        None,
+        True,
+    )
+    assert (told.train.tokens.max_tokens, told.train.dropout) == (99, 0.1)
+
+
+@pytest.mark.parametrize("option", ["--epohs 3", "--set epohs=3", "--epochs many", "--method fulll"])
+def test_an_option_that_is_not_understood_exits_with_2(option, capsys):
+    with pytest.raises(SystemExit) as left:
+        parse(Verb, ["d", *option.split()])
+    assert left.value.code == 2
+
+
+def said(capsys, *arguments):
+    code = main([str(each) for each in arguments])
+    out, err = capsys.readouterr()
+    assert "Traceback" not in err
+    return code, out, err
+
+
+def test_a_misspelt_verb_is_answered_with_the_near_one(capsys):
+    code, _, err = said(capsys, "audti")
+    assert (code, err) == (2, "outweigh: no verb 'audti'. Did you mean 'audit'?\n")
+
+
+def test_set_without_an_equals_sign_and_an_absent_config_are_the_users(capsys, tmp_path):
+    code, _, err = said(capsys, "train", "d", "--out", tmp_path, "--set", "epochs")
+    assert code == 2 and "--set: got 'epochs', want key=value" in err
+    code, _, err = said(capsys, "train", "d", "--out", tmp_path, "--config", tmp_path / "no.yaml")
+    assert code == 2 and "no.yaml: can't be read" in err
+
+
+def written(tmp_path, *lines, name="pairs.jsonl"):
+    path = tmp_path / name
+    path.write_bytes(
+        b"".join(line if isinstance(line, bytes) else json.dumps(line).encode() + b"\n" for line in lines)
+    )
+    return path
+
+
+GOOD = {"prompt": "p", "chosen": "a", "rejected": "b"}
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([], "holds no rows"),
+        ([{"prompt": "p", "choosen": "a", "rejected": "b"}], "Did you mean 'choosen'"),
+        ([GOOD, GOOD | {"chosen": None}], "pairs.jsonl:2: 'chosen' is null"),
+        ([GOOD | {"margin": 1.0}, GOOD], "margin"),
+        ([GOOD, b'{"prompt": "p", \n'], "pairs.jsonl:2"),
+        ([b'{"prompt": "\xff", "chosen": "a", "rejected": "b"}\n'], "UTF-8"),
+        ([GOOD | {"margin": float("nan")}], "NaN"),
+        (
+            [
+                GOOD
+                | {
+                    "chosen": [{"role": "asistant", "content": "a"}],
+                    "rejected": [{"role": "assistant", "content": "b"}],
+                }
+            ],
+            "role",
+        ),
+        ([GOOD], "at least 100"),
+    ],
+)
+def test_bad_input_gets_a_line_that_says_where_and_what_to_do(lines, message, capsys, tmp_path, tiny_bert):
+    path = written(tmp_path, *lines)
+    code, _, err = said(capsys, "audit", path, "--out", tmp_path / "out", "--votes.backbone", tiny_bert)
+    assert code == 2
+    assert message in err and err.startswith("outweigh audit: ")
+    assert not (tmp_path / "out" / "audit.json").exists()
+
+
+def test_absent_data_and_models_are_named(capsys, tmp_path):
+    code, _, err = said(capsys, "audit", tmp_path / "no.jsonl", "--out", tmp_path / "out")
+    assert code == 2 and "no.jsonl" in err
+    (tmp_path / "empty").mkdir()
+    code, _, err = said(capsys, "audit", tmp_path / "empty", "--out", tmp_path / "out")
+    assert code == 2 and "no data in this folder" in err
+    path = written(tmp_path, GOOD)
+    code, _, err = said(capsys, "train", path, "--out", tmp_path / "t", "--backbone", tmp_path / "model")
+    assert code == 2 and "no such folder" in err
+    code, _, err = said(capsys, "score", tmp_path / "empty", path, "--out", tmp_path / "s.jsonl")
+    assert code == 2 and "no config.json" in err
+
+
+def test_a_language_model_is_no_reward_model(capsys, tmp_path, tiny_llama):
+    code, _, err = said(capsys, "score", tiny_llama, written(tmp_path, GOOD), "--out", tmp_path / "s.jsonl")
+    assert code == 2
+    assert "score.weight" in err or "labels" in err
+
+
+def test_skipped_rows_are_counted_and_listed(capsys, tmp_path, tiny_llama):
+    rows = [GOOD | {"prompt": f"p {n}"} for n in range(40)]
+    path = written(tmp_path, *rows, {"prompt": "p"})
+    flags = ["--tokens.max-tokens", "64", "--on-bad-rows", "skip", "--json"]
+    code, out, _ = said(capsys, "train", path, "--out", tmp_path / "t", "--backbone", tiny_llama, *flags)
+    assert code == 0
+    assert json.loads(out)["data"]["bad_rows"] == 1
+    assert "no column 'chosen'" in (tmp_path / "t" / "bad_rows.jsonl").read_text()
+
+
+def test_a_dry_run_says_what_it_would_cost_and_writes_nothing(capsys, tmp_path, tiny_bert):
+    path = written(tmp_path, *(GOOD | {"prompt": f"p {n}"} for n in range(40)))
+    code, out, _ = said(capsys, "train", path, "--out", tmp_path / "t", "--backbone", tiny_bert, "--dry-run")
+    assert code == 0
+    assert "40 rows give 40 pairs" in out and "tokens, about" in out and "Would write" in out
+    assert not (tmp_path / "t").exists()
+
+
+def test_a_full_disk_is_said_and_leaves_no_half_file(capsys, tmp_path, wordy_pairs, monkeypatch):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("/dev/full: not on this system")
+    path = written(tmp_path, *wordy_pairs)
+    limit = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096));"
+    program = f"{limit} import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);" + (
+        "from outweigh.data.writing import write_rows; from outweigh.data.files import raw_rows;"
+        f"write_rows({str(tmp_path / 'out.jsonl')!r}, (raw.values for raw in raw_rows({str(path)!r})))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert "can't be written" in done.stderr
+    assert not (tmp_path / "out.jsonl").exists() and not list(tmp_path.glob(".out*"))
+
+
+@pytest.mark.slow
+def test_control_c_ends_quietly_and_resume_goes_on(tmp_path, tiny_bert, wordy_pairs):
+    path = written(tmp_path, *wordy_pairs)
+    arguments = [
+        "train",
+        str(path),
+        "--out",
+        str(tmp_path / "t"),
+        "--backbone",
+        str(tiny_bert),
+        "--epochs",
+        "60",
+    ]
+    arguments += ["--save-every-steps", "5", "--tokens.max-tokens", "64", "--resume"]
+    command = [sys.executable, "-m", "outweigh.cli.main", *arguments]
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while not list((tmp_path / "t" / "checkpoints").glob("checkpoint-*")):
+        time.sleep(0.05)
+        assert running.poll() is None, running.stderr.read()
+    running.send_signal(signal.SIGINT)
+    err = running.communicate()[1]
+    assert running.returncode == 130
+    assert "interrupted" in err and "Traceback" not in err
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "Resuming from" in done.stderr
