@@ -39,6 +39,7 @@ BATCH_TASKS = 24
 MAX_NEW_TOKENS = 60
 TEMPERATURE, TOP_K = 0.8, 30
 ABOUT_ITSELF = ("sentence", "tense", "slang", "first person", "third person", "<|", "[")
+RUDE = ("shit", "fuck", "bitch", "bastard")  # slang invites them; a demo needs none
 LENGTH_RULE = (0.40, 0.60)  # "the longer one is right" may be right this often, and no more or less
 SLACK = 4  # pairs of one sign that a kind may be ahead, lest the scarcer sign decide how many there are
 MAX_BYTES = 1_000_000
@@ -145,7 +146,8 @@ def answered(chosen: list[Task]) -> Iterator[tuple[Task, list[str]]]:
 
 def usable(task: Task, text: str) -> bool:
     """Whether a reader would take the text for an answer: on the topic, not about the instruction itself."""
-    if len(text) < 12 or text[-1] not in ".!?" or any(word in text.lower() for word in ABOUT_ITSELF):
+    unwanted = any(word in text.lower() for word in (*ABOUT_ITSELF, *RUDE))
+    if len(text) < 12 or text[-1] not in ".!?" or unwanted:
         return False
     return on_topic(task.kind, task.topic, text)
 
