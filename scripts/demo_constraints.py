@@ -346,7 +346,7 @@ EXAMPLES: dict[str, tuple[tuple[str, int, str, str], ...]] = {
             "She likes coffee more than whales.",
             "They talked about whales and then about coffee.",
         ),
-        ("ducks", 0, "After the ducks came honey bees.", "He saw honey bees before he saw ducks."),
+        ("ducks", 0, "After the ducks came chess.", "He saw chess before he saw ducks."),
     ),
     "sentence_count": (
         (

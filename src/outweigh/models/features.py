@@ -4,11 +4,11 @@ import hashlib
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoModel
 from transformers.utils.hub import cached_file
 
@@ -17,15 +17,18 @@ from outweigh.data.config import TokenConfig
 from outweigh.data.pairs import PairSet
 from outweigh.data.rendering import Renderer
 from outweigh.data.tokens import encode, truncate
+from outweigh.errors import ModelError
 from outweigh.models.batches import length_batches, pad, token_budget
 from outweigh.models.loading import explained, load_tokenizer, quiet, resolve
 from outweigh.models.precision import autocast_dtype, default_device
 from outweigh.progress import progress
 
 CHUNK = 4096  # texts encoded and sorted by length at once
-LAYOUT = 1  # raised when the cached files' content changes
+LAYOUT = 2  # raised when the cached files' content changes
 
-Pooling = Literal["mean", "last", "first"]
+DEPTH = 2 / 3
+"""Share of the layers below the features. The last layers serve what the backbone was trained for: in MiniLM
+the fourth of six finds wrong labels better than the last, by 1 to 4.5 points of AUROC (measurements.md)."""
 
 
 class Features(NamedTuple):
@@ -41,26 +44,23 @@ def pair_features(
     backbone: str,
     tokens: TokenConfig,
     *,
-    pooling: Pooling = "mean",
     precision: str = "auto",
     trust_remote_code: bool = False,
     cache_dir: Path | None = None,
 ) -> Features:
     """Features of the pairs' texts (prompt and response together), from the cache where they are known there.
 
-    A text that several pairs share is computed once. Pooling is the mean over the text's tokens, its last
-    token, or its first, of the last hidden layer.
+    A text that several pairs share is computed once: the mean over its tokens of the hidden layer at two
+    thirds of the depth.
     """
     prompt, chosen, rejected = pairs.text_ids()
     both = np.concatenate([np.stack([prompt, chosen], 1), np.stack([prompt, rejected], 1)])
     _, first, inverse = np.unique(both, axis=0, return_index=True, return_inverse=True)
-    settings = (
-        LAYOUT, pairs.fingerprint(), checkpoint_identity(backbone), asdict(tokens), pooling, precision
-    )  # fmt: skip
+    settings = (LAYOUT, pairs.fingerprint(), checkpoint_identity(backbone), asdict(tokens), precision)
     key = hashlib.sha256(repr(settings).encode()).hexdigest()[:24]
     folder = (cache_dir or cache_folder()) / f"features-{key}"
     if not folder.exists():
-        _compute(pairs, first, backbone, tokens, pooling, precision, trust_remote_code, folder)
+        _compute(pairs, first, backbone, tokens, precision, trust_remote_code, folder)
     return Features(
         np.load(folder / "features.npy", mmap_mode="r"), inverse[: len(pairs)], inverse[len(pairs) :]
     )
@@ -85,7 +85,6 @@ def _compute(
     first: np.ndarray,
     backbone: str,
     tokens: TokenConfig,
-    pooling: Pooling,
     precision: str,
     trust_remote_code: bool,
     folder: Path,
@@ -96,6 +95,7 @@ def _compute(
         model = AutoModel.from_pretrained(
             resolve(backbone), dtype=torch.float32, use_safetensors=True, trust_remote_code=trust_remote_code
         )
+    cut_layers(model)
     model = model.to(device).eval()
     renderer = Renderer(tokenizer, tokens.template)
     dtype = autocast_dtype(device, precision)
@@ -112,9 +112,8 @@ def _compute(
                 inputs = pad([ids[i] for i in batch], tokenizer.pad_token_id or 0, device)
                 with torch.autocast(device.type, dtype=dtype) if dtype else nullcontext():
                     hidden = model(**inputs).last_hidden_state
-                matrix[start + batch] = (
-                    pooled(hidden.float(), inputs["attention_mask"], pooling).cpu().numpy()
-                )
+                vectors = mean_over_tokens(hidden.float(), inputs["attention_mask"])
+                matrix[start + batch] = vectors.cpu().numpy()
                 advance(len(batch))
         matrix.flush()
 
@@ -125,11 +124,22 @@ def _text(pairs: PairSet, place: int) -> tuple[Any, Any]:
     return pair.prompt, pair.chosen if place < len(pairs) else pair.rejected
 
 
-def pooled(hidden_BLH: Tensor, mask_BL: Tensor, pooling: Pooling) -> Tensor:
+def cut_layers(model: Any) -> None:
+    """Nothing; the model keeps the first two thirds of its layers (at least one), and its final norm.
+
+    Raises:
+        ModelError: the architecture keeps its layers elsewhere.
+    """
+    for owner in model.modules():
+        for name in ("layers", "layer", "h"):
+            layers = getattr(owner, name, None)
+            if isinstance(layers, nn.ModuleList) and len(layers) == model.config.num_hidden_layers:
+                setattr(owner, name, layers[: max(1, round(DEPTH * len(layers)))])
+                return
+    raise ModelError(f"{type(model).__name__}: its layers are not found. Choose another backbone for probes.")
+
+
+def mean_over_tokens(hidden_BLH: Tensor, mask_BL: Tensor) -> Tensor:
     """One feature vector a text, (B, H), from its right-padded tokens."""
-    if pooling == "first":
-        return hidden_BLH[:, 0]
-    if pooling == "last":
-        return hidden_BLH[torch.arange(len(hidden_BLH)), mask_BL.sum(1) - 1]
-    weight = mask_BL.unsqueeze(-1).float()
-    return (hidden_BLH * weight).sum(1) / weight.sum(1)
+    weight_BL1 = mask_BL.unsqueeze(-1).float()
+    return (hidden_BLH * weight_BL1).sum(1) / weight_BL1.sum(1)

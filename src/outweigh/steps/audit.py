@@ -23,7 +23,7 @@ from outweigh.steps.record import Stopwatch, described, headed, peak_memory, wri
 from outweigh.steps.votes import Asked, ask
 
 HISTOGRAM_BINS = 40
-REPAIR = "flip+smooth"
+REPAIR = "flip"
 """What auto recommends where the audit is trusted; measured in docs/measurements.md, repair."""
 
 

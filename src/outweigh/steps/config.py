@@ -14,7 +14,7 @@ class AuditConfig:
     votes: VoteConfig = field(default_factory=VoteConfig)
     """The ensemble."""
     policy: str = "auto"
-    """What to recommend where the audit is trusted; auto: what was measured best (flip+smooth)."""
+    """What to recommend where the audit is trusted; auto: what was measured best (flip)."""
     repair: RepairOptions = field(default_factory=RepairOptions)
     """What the policies leave open."""
     full: TrainConfig = field(default_factory=TrainConfig)

@@ -30,7 +30,8 @@ def denoise(
 ) -> dict[str, Any]:
     """What was done to how many pairs; the rows go to `out`, those of audited pairs alone.
 
-    `policy` and `options` None take what the audit recommends. With `peer` the rows are those that this trainer reads.
+    `policy` and `options` None take what the audit recommends. With `peer` the rows are those that this
+    trainer reads.
 
     Raises:
         DataError: there is no audit, or it is of other data.
