@@ -17,13 +17,12 @@ def write_card(folder: Path, config: TrainConfig, results: dict[str, Any]) -> No
         "base_model": config.backbone,
     }
     evaluations = [each for each in results["log"] if "eval_accuracy" in each]
-    best = min(evaluations, key=lambda each: float(each["eval_log_loss"]), default=None)
+    kept = [each for each in evaluations if each["step"] == results["best_step"]] or evaluations[-1:]
     measured = (
-        f"On {results['validation']['pairs']} validation pairs (unit: {results['validation']['unit']}): "
-        f"accuracy {best['eval_accuracy']:.3f}, log loss {best['eval_log_loss']:.3f} nats. The weights are "
-        "those of the best validation log loss, so these figures are optimistic; the run's results.json has "
-        "held-out ones."
-        if best
+        f"On {results['validation']['pairs']} validation pairs (unit: {results['validation']['unit']}), with "
+        f"the labels as they came: accuracy {kept[0]['eval_accuracy']:.3f}, log loss "
+        f"{kept[0]['eval_log_loss']:.3f} nats. The run's results.json has the figures on held-out pairs."
+        if kept
         else "Not validated while training."
     )
     alarms = "".join(f"- {name}: {each['cause']}\n" for name, each in results["alarms"].items()) or "None.\n"

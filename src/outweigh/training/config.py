@@ -56,9 +56,11 @@ class TrainConfig:
     validation: float = 0.05
     """Share of the prompts kept from training to watch it; 0 watches the training pairs alone."""
     evaluations: int = 4
-    """Evaluations on the validation part, equally spaced; the checkpoint of the best is kept."""
+    """Evaluations on the validation part, equally spaced."""
+    keep: Literal["last", "best"] = "last"
+    """Which weights: the last ones, or those of the best validation log loss (noisy labels choose early)."""
     patience: int | None = None
-    """Stop after this many evaluations without a better log loss."""
+    """Stop after this many evaluations without a better log loss; then the best weights are kept."""
     save_every_steps: int | None = None
     """Optimizer steps between checkpoints to resume from; None: at each evaluation."""
     stop_on_alarm: bool = False

@@ -88,6 +88,7 @@ def fit(
         objective=objective,
         pad_token=tokenizer.pad_token_id,
         columns=items.columns,
+        keeps_best=config.keep == "best" or config.patience is not None,
         train_dataset=rows.train,
         eval_dataset=rows.watch,
         processing_class=tokenizer,
@@ -99,7 +100,7 @@ def fit(
         "pairs": len(rows.train),
         "validation": rows.validation,
         "steps": trainer.state.global_step,
-        "best_step": trainer.state.best_global_step,
+        "best_step": trainer.state.best_global_step if trainer.keeps_best else None,
         "learning_rate": rate,
         "tokens": asdict(rows.counts),
         "log": trainer.state.log_history,
@@ -149,7 +150,7 @@ def _run(trainer: PairTrainer, config: TrainConfig, resume: bool) -> None:
     if checkpoint:
         logger.warning("Resuming from %s.", checkpoint)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    if trainer.state.best_model_checkpoint:
+    if trainer.keeps_best and trainer.state.best_model_checkpoint:
         trainer._load_best_model()
 
 

@@ -49,11 +49,13 @@ class PairTrainer(WholeCheckpoints):
         objective: Objective,
         pad_token: int,
         columns: Mapping[str, np.ndarray],
+        keeps_best: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(data_collator=Collator({n: columns[n] for n in objective.needs}), **kwargs)
         self.objective: Objective = objective
         self.pad_token = pad_token
+        self.keeps_best = keeps_best
         self.model_accepts_loss_kwargs = True
         self.loss_is_scaled_for_ga = True
         self._window = torch.zeros(6, dtype=torch.float64)  # sums over the pairs since the last log
@@ -187,5 +189,5 @@ class PairTrainer(WholeCheckpoints):
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
         best: bool = super()._determine_best_metric(metrics, trial)
-        self.control.should_save |= best  # the best model is on disk whatever the rhythm of the checkpoints
+        self.control.should_save |= best and self.keeps_best  # on disk whatever the rhythm of the checkpoints
         return best
