@@ -131,7 +131,8 @@ def _verdict(
     if auroc < THRESHOLD or low < LEAST_LIMIT:
         return (
             False,
-            f"{found}; under {THRESHOLD} ({LEAST_LIMIT}) repair was seen to lose as well as to gain.",
+            f"{found}; under {THRESHOLD}, or with a lower limit under {LEAST_LIMIT}, repair was seen to lose as "
+            "well as to gain.",
         )
     if agreement is not None and rule_agreement is not None and agreement <= rule_agreement:
         return False, (
