@@ -129,10 +129,9 @@ def _verdict(
 ) -> tuple[bool, str]:
     found = f"of flips planted in this data the voters find AUROC {auroc:.2f} (at least {low:.2f})"
     if auroc < THRESHOLD or low < LEAST_LIMIT:
-        return (
-            False,
-            f"{found}; under {THRESHOLD}, or with a lower limit under {LEAST_LIMIT}, repair was seen to lose as "
-            "well as to gain.",
+        return False, (
+            f"{found}; under {THRESHOLD}, or with a lower limit under {LEAST_LIMIT}, "
+            "repair was seen to lose as well as to gain."
         )
     if agreement is not None and rule_agreement is not None and agreement <= rule_agreement:
         return False, (
