@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 CPU_TOKENS = 2048
-"""Padded tokens a forward on a CPU: past about 2k the activations leave its cache (docs/measurements.md)."""
+"""Padded tokens a forward on a CPU: with many more the activations leave its cache."""
 GPU_TOKENS = 16384
 
 

@@ -46,7 +46,7 @@ class TrainConfig:
     dropout: float = 0.0
     """Rate in every place where the architecture has dropout."""
     gradient_checkpointing: bool = False
-    """Trade a fifth more time for the memory of the activations."""
+    """Compute the activations again in the backward pass: less memory, more time."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """bf16 runs the layers in bfloat16 where the machine has it; head and loss are float32 always."""
     lora_rank: int = 16
