@@ -47,7 +47,7 @@ def linear_layers(model: Any, head: str) -> list[str]:
 def learning_rate(model: Any, config: TrainConfig) -> float:
     """The configured rate, else one that fits what is trained.
 
-    Encoders at 5e-5 are what docs/measurements.md was measured with; the other rates are customary, not tuned.
+    Encoders at 5e-5 are what docs/measurements.md was measured with; the others are customary, not tuned.
     """
     if config.learning_rate is not None:
         return config.learning_rate
