@@ -135,7 +135,7 @@ def noise(data: Data, seeds: range) -> Iterator[dict[str, Any]]:
             votes = probe_votes(features, chosen, rejected, config=ProbeConfig(), seed=seed)
             held_out = held_out_strength(votes)
             found = estimate_noise(held_out, np.arange(len(chosen)))
-            claimed = wrong_probability(preference_strength(votes.gap_MB).mean, held_out, found)
+            claimed = wrong_probability(votes, found)
             tenths = np.array_split(np.argsort(claimed), 10)
             rates.append(found.rate)
             lows.append(found.low)
@@ -172,9 +172,7 @@ def repairs(data: Data, seeds: range) -> Iterator[dict[str, Any]]:
             chosen, rejected, _ = data.planted(share, seed, part.train)
             votes = probe_votes(features, chosen, rejected, config=ProbeConfig(), seed=seed)
             strength, held_out = preference_strength(votes.gap_MB), held_out_strength(votes)
-            claimed = wrong_probability(
-                strength.mean, held_out, estimate_noise(held_out, np.arange(len(chosen)))
-            )
+            claimed = wrong_probability(votes, estimate_noise(held_out, np.arange(len(chosen))))
             for name, (policy, options) in REPAIRS.items():
                 done = repair(policy, strength.mean, strength.spread, claimed, RepairOptions(**options))
                 flip, terms = done.flip, {"margin_B": done.margin, "flip_rate_B": done.flip_rate}
@@ -203,15 +201,17 @@ def gate(data: Data, seeds: range) -> Iterator[dict[str, Any]]:
                 chosen, rejected, _ = data.planted(share, seed, part.train)
 
                 def vote(
-                    chosen: Any, rejected: Any, seed: int = seed, config: Any = config, own: Any = own
-                ) -> Any:
-                    return probe_votes(own, chosen, rejected, config=config, seed=seed)
+                    swapped: Any, seed: int = seed, config: Any = config, own: Any = own,
+                    chosen: Any = chosen, rejected: Any = rejected,
+                ) -> Any:  # fmt: skip
+                    labels = np.where(swapped, rejected, chosen), np.where(swapped, chosen, rejected)
+                    return probe_votes(own, *labels, config=config, seed=seed)
 
-                votes = vote(chosen, rejected)
+                votes = vote(np.zeros(len(chosen), dtype=bool))
                 strength, held_out = preference_strength(votes.gap_MB), held_out_strength(votes)
                 rate = estimate_noise(held_out, np.arange(len(chosen)))
-                values.append(estimate_trust(vote, chosen, rejected, noise=rate, seed=seed + 100).auroc)
-                claimed = wrong_probability(strength.mean, held_out, rate)
+                values.append(estimate_trust(vote, noise=rate, seed=seed + 100).auroc)
+                claimed = wrong_probability(votes, rate)
                 flip = repair("flip", strength.mean, strength.spread, claimed).flip
                 every = np.ones(len(chosen))
                 labels = np.where(flip, rejected, chosen), np.where(flip, chosen, rejected), every

@@ -23,18 +23,17 @@ def found():
     place = np.where(wrong, 1 - best, best)
     chosen, rejected = pair[np.arange(2000), place], pair[np.arange(2000), 1 - place]
 
-    def vote(chosen, rejected):
-        return probe_votes(features_NH, chosen, rejected, config=ProbeConfig(epochs=8))
+    def vote(swapped):
+        labels = np.where(swapped, rejected, chosen), np.where(swapped, chosen, rejected)
+        return probe_votes(features_NH, *labels, config=ProbeConfig(epochs=8))
 
     source = np.where(np.arange(2000) < 1000, "careful", "hasty").astype(object)
     source[:50] = "rare"
     result = audit(
-        vote(chosen, rejected),
+        vote(np.zeros(2000, bool)),
         group_B=np.arange(2000),
         source_B=source,
         vote=vote,
-        chosen_B=chosen,
-        rejected_B=rejected,
         rule_agreement=0.55,
     )
     return result, wrong

@@ -1,5 +1,7 @@
 """The trust gate on voters of known ability."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -14,21 +16,15 @@ CLEAN = NoiseEstimate(rate=0.0, low=0.0, high=0.01, slope=2.0, scale=1.0, pairs=
 
 
 def reader(ability, seed=0):
-    """Voters for whom the first PAIRS texts, the better ones, are worth `ability` more, give or take."""
-    noise = np.random.default_rng(seed).normal(size=(5, 2 * PAIRS))
-    value = np.concatenate([np.ones(PAIRS), np.zeros(PAIRS)]) * ability + noise.mean(axis=0) + 0.1 * noise
-
-    def vote(chosen, rejected):
-        return voters_votes(value[:, chosen] - value[:, rejected])
-
-    return vote
+    """Voters for whom the better text of a pair is worth `ability` more, give or take."""
+    noise = np.random.default_rng(seed).normal(size=(5, PAIRS))
+    gap = ability + 2**0.5 * (noise.mean(axis=0) + 0.1 * noise)
+    return lambda swapped: voters_votes(np.where(swapped, -gap, gap))
 
 
-def trust(ability, noise=CLEAN, swapped=None, **known):
-    chosen, rejected = np.arange(PAIRS), np.arange(PAIRS) + PAIRS
-    if swapped is not None:
-        chosen, rejected = np.where(swapped, rejected, chosen), np.where(swapped, chosen, rejected)
-    return estimate_trust(reader(ability), chosen, rejected, noise=noise, **known)
+def trust(ability, noise=CLEAN, wrong=False, **known):
+    ask = reader(ability)
+    return estimate_trust(lambda swapped: ask(swapped ^ wrong), noise=noise, **known)
 
 
 def test_voters_who_know_the_labels_are_trusted_and_voters_who_do_not_are_not():
@@ -41,7 +37,7 @@ def test_voters_who_know_the_labels_are_trusted_and_voters_who_do_not_are_not():
 def test_noise_that_the_data_has_by_itself_is_undone():
     swapped = planted_flips(PAIRS, seed=7, share=0.2)
     known = NoiseEstimate(rate=0.2, low=0.2, high=0.2, slope=2.0, scale=1.0, pairs=PAIRS)
-    noisy = trust(1.0, noise=known, swapped=swapped)
+    noisy = trust(1.0, noise=known, wrong=swapped)
     assert noisy.observed < trust(1.0).auroc - 0.1
     assert noisy.low < trust(1.0).auroc < noisy.high
 
@@ -53,9 +49,9 @@ def test_voters_no_better_than_the_length_rule_are_not_trusted():
 
 
 def test_too_few_pairs_to_plant_flips_in_are_refused():
-    few = np.arange(20)
+    few = dataclasses.replace(CLEAN, pairs=20)
     with pytest.raises(DataError, match="got 20 pairs, want at least 100"):
-        estimate_trust(reader(1.0), few, few + PAIRS, noise=CLEAN)
+        estimate_trust(reader(1.0), noise=few)
 
 
 def test_a_tenth_of_the_labels_is_planted_and_the_same_with_the_same_seed():
@@ -78,8 +74,7 @@ def test_the_error_of_the_auroc_by_hand_and_by_resampling():
 
 def test_what_is_claimed_of_planted_flips_is_seen():
     flipped = planted_flips(PAIRS, seed=1, share=0.2)
-    chosen, rejected = np.arange(PAIRS), np.arange(PAIRS) + PAIRS
-    votes = reader(1.5)(np.where(flipped, rejected, chosen), np.where(flipped, chosen, rejected))
+    votes = reader(1.5)(flipped)
     for row in reliability(votes, flipped, rate=0.0):
         # 400 pairs: a share of .5 has std .025; the voters' noise is normal, the model's logistic
         assert row.observed == pytest.approx(row.predicted, abs=0.15)

@@ -3,6 +3,7 @@
 import gzip
 import json
 import random
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -156,6 +157,41 @@ def test_a_run_leaves_everything_that_it_promises(pairs_file, tiny_bert, tmp_pat
     assert "Please pass the" in page and "NaN" not in page
     with pytest.raises(ConfigError, match="holds a finished run"):
         outweigh.run(pairs_file, out=tmp_path, config=config)
+
+
+def test_in_a_run_the_plain_model_votes_first_and_the_probes_are_witness(pairs_file, tiny_bert, tmp_path):
+    audit = audit_config(tiny_bert, policy="flip", repair=RepairOptions(fraction=0.1))
+    audit = replace(audit, votes=replace(audit.votes, method="full"))
+    train = train_config(tiny_bert, epochs=4, learning_rate=3e-3)
+    results = outweigh.run(pairs_file, out=tmp_path, config=RunConfig(audit=audit, train=train, held_out=0.2))
+    trained = {path.parent.relative_to(tmp_path / "voters") for path in tmp_path.glob("voters/**/model")}
+    assert {str(path) for path in trained} == {"voter-1", "planted/voter-0"}
+    assert results["audit"]["models"] == 2 and results["audit"]["held_out"]
+    table = pq.read_table(tmp_path / "strength.parquet").to_pydict()
+    plain = outweigh.RewardModel.load(tmp_path / "plain" / "model", precision="fp32")
+    other = outweigh.RewardModel.load(tmp_path / "voters" / "voter-1" / "model", precision="fp32")
+    pairs = outweigh.read_pairs(pairs_file)
+    pairs = pairs.select(np.flatnonzero(np.isin(pairs.rows, table["row"])))
+    gaps = [np.subtract(*model.score_pairs(pairs)) for model in (plain, other)]
+    np.testing.assert_allclose(table["strength"], np.mean(gaps, axis=0), atol=1e-5)
+    rate = results["audit"]["noise_rate"]["value"]
+    assert np.mean(table["wrong_probability"]) == pytest.approx(max(rate, 0.001), abs=1e-6)
+
+
+def test_where_labels_are_kept_the_plain_model_is_the_outcome_also_after_a_stop(
+    pairs_file, tiny_bert, tmp_path
+):
+    config = RunConfig(audit=audit_config(tiny_bert, policy="keep"), train=train_config(tiny_bert))
+    results = outweigh.run(pairs_file, out=tmp_path, config=config)
+    assert set(results["evaluation"]) == {"plain"} and not (tmp_path / "plain").exists()
+    before = (tmp_path / "model" / "model.safetensors").stat().st_mtime_ns
+    (tmp_path / "plain").mkdir()  # as a stop between the two moves leaves it
+    (tmp_path / "training.json").rename(tmp_path / "plain" / "training.json")
+    (tmp_path / "results.json").unlink()
+    again = outweigh.run(pairs_file, out=tmp_path, config=config, resume=True)
+    assert (tmp_path / "model" / "model.safetensors").stat().st_mtime_ns == before
+    assert not (tmp_path / "plain").exists()
+    assert again["evaluation"]["plain"].accuracy == results["evaluation"]["plain"].accuracy
 
 
 def test_score_keeps_rows_and_order(pairs_file, tiny_llama, tmp_path):

@@ -63,15 +63,13 @@ def audit(
     group_B: IntArray,
     source_B: NDArray[Any] | None = None,
     vote: Vote | None = None,
-    chosen_B: IntArray | None = None,
-    rejected_B: IntArray | None = None,
     rule_agreement: float | None = None,
     seed: int = 0,
 ) -> Audit:
     """The audit of B pairs from the votes on them.
 
-    `group_B` are the units that intervals resample (prompts). With `vote` and what it is called with, rows of
-    the two texts in the features, flips are planted and looked for; without, nothing is said on trust.
+    `group_B` are the units that intervals resample (prompts). With `vote`, which asks the voters again, flips
+    are planted and looked for; without, nothing is said on trust.
     `rule_agreement` is the share of labels that a rule on length sides with.
 
     Raises:
@@ -81,11 +79,9 @@ def audit(
     held_out = held_out_strength(votes)
     noise = estimate_noise(held_out, group_B, seed=seed)
     trust = None
-    if vote is not None and chosen_B is not None and rejected_B is not None:
+    if vote is not None:
         trust = estimate_trust(
             vote,
-            chosen_B,
-            rejected_B,
             noise=noise,
             agreement=float(np.where(held_out == 0, 0.5, held_out > 0).mean()),
             rule_agreement=rule_agreement,
@@ -94,13 +90,13 @@ def audit(
     return Audit(
         strength=strength.mean,
         spread=strength.spread,
-        wrong_probability=wrong_probability(strength.mean, held_out, noise),
+        wrong_probability=wrong_probability(votes, noise),
         metrics={name: metric(votes) for name, metric in NOISE_METRICS.items()},
         noise=noise,
         noise_by_source=_by_source(held_out, group_B, source_B, seed),
         trust=trust,
         voters=len(votes.gap_MB),
-        held_out=bool(votes.unseen_MB.any()),
+        held_out=votes.witness_B is not None or bool(votes.unseen_MB.any()),
     )
 
 

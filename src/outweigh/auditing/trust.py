@@ -11,14 +11,14 @@ from outweigh.auditing.noise import NoiseEstimate, estimate_noise
 from outweigh.auditing.strength import preference_strength
 from outweigh.auditing.wrong import wrong_probability
 from outweigh.errors import DataError
-from outweigh.metrics.arrays import FloatArray, IntArray
+from outweigh.metrics.arrays import FloatArray
 from outweigh.voting.votes import Votes, held_out_strength
 
-Vote = Callable[[IntArray, IntArray], Votes]  # of chosen (B,) and rejected (B,), rows of the features
+Vote = Callable[[NDArray[np.bool_]], Votes]  # the votes (M, B) where these labels, (B,), are swapped
 
 PLANTED_SHARE = 0.1  # each planted flip also misleads the voters
-THRESHOLD = 0.8  # of the lower bound, measured: docs/measurements.md, trust gate
-LEAST_LIMIT = 0.7  # of its interval: ten planted flips reach 0.8 by chance
+THRESHOLD = 0.8  # measured: docs/measurements.md, trust gate
+LEAST_LIMIT = 0.65  # of its interval: ten planted flips reach 0.8 by chance, and so does a rate not known
 MIN_PLANTED = 10
 TENTHS = 10
 HIGHEST_CORRECTED_RATE = 0.4  # beyond it the correction multiplies the sampling error by more than five
@@ -58,8 +58,6 @@ def planted_flips(pairs: int, seed: int, share: float = PLANTED_SHARE) -> NDArra
 
 def estimate_trust(
     vote: Vote,
-    chosen_B: IntArray,
-    rejected_B: IntArray,
     *,
     noise: NoiseEstimate,
     agreement: float | None = None,
@@ -70,26 +68,25 @@ def estimate_trust(
 
     Of the planted flips a share, the noise rate, was wrong before, and is right now; as much of the others is
     wrong. Both shrink what is seen to AUROC' - 1/2 = (1 - 2 rate) (AUROC - 1/2), which is undone with the
-    lower limit of the rate: so the result is a lower bound, the more so as the voters learn from noisier
-    labels than in the real vote. It holds for wrong labels spread evenly, as planted ones are.
+    estimated rate; its limits are undone in the limits of the AUROC, beside the sampling error. The voters
+    learn from noisier labels than in the real vote, so they are somewhat better than this says. It holds for
+    wrong labels spread evenly, as planted ones are.
 
     Raises:
         DataError: fewer than 100 pairs, too few to plant flips in.
     """
-    flipped = planted_flips(len(chosen_B), seed)
+    flipped = planted_flips(noise.pairs, seed)
     if flipped.sum() < MIN_PLANTED:
         raise DataError(
-            f"trust: got {len(chosen_B)} pairs, want at least {round(MIN_PLANTED / PLANTED_SHARE)} "
+            f"trust: got {noise.pairs} pairs, want at least {round(MIN_PLANTED / PLANTED_SHARE)} "
             "to plant flips in. Give more pairs."
         )
-    votes = vote(np.where(flipped, rejected_B, chosen_B), np.where(flipped, chosen_B, rejected_B))
+    votes = vote(flipped)
     strength = preference_strength(votes.gap_MB).mean
     observed, error = auroc_with_error(-strength, flipped)
-    shrink = 1 - 2 * min(noise.low, HIGHEST_CORRECTED_RATE)
-    value, low, high = (
-        float(np.clip(0.5 + (each - 0.5) / shrink, 0, 1))
-        for each in (observed, observed - 1.96 * error, observed + 1.96 * error)
-    )
+    value = _undone(observed, noise.rate)
+    low = min(_undone(observed - 1.96 * error, rate) for rate in (noise.low, noise.high))
+    high = max(_undone(observed + 1.96 * error, rate) for rate in (noise.low, noise.high))
     repair, reason = _verdict(value, low, agreement, rule_agreement)
     return Trust(
         auroc=value,
@@ -105,6 +102,11 @@ def estimate_trust(
     )
 
 
+def _undone(observed: float, rate: float) -> float:
+    """The AUROC were all labels right but the planted ones."""
+    return float(np.clip(0.5 + (observed - 0.5) / (1 - 2 * min(rate, HIGHEST_CORRECTED_RATE)), 0, 1))
+
+
 def reliability(votes: Votes, flipped_B: NDArray[np.bool_], rate: float) -> tuple[ReliabilityRow, ...]:
     """Claimed and seen shares of wrong labels in tenths by wrong probability, after flips were planted.
 
@@ -113,7 +115,7 @@ def reliability(votes: Votes, flipped_B: NDArray[np.bool_], rate: float) -> tupl
     """
     held_out_B = held_out_strength(votes)
     noise = estimate_noise(held_out_B, np.arange(len(held_out_B)))
-    claimed_B = wrong_probability(preference_strength(votes.gap_MB).mean, held_out_B, noise)
+    claimed_B = wrong_probability(votes, noise)
     share, rate = float(flipped_B.mean()), min(rate, HIGHEST_CORRECTED_RATE)
     among_wrong = share * (1 - rate) / (share * (1 - rate) + (1 - share) * rate)
     among_right = share * rate / (share * rate + (1 - share) * (1 - rate))

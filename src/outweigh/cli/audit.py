@@ -9,6 +9,7 @@ import tyro
 
 from outweigh.cli.parse import Common, OnBadRows, Shared, parse
 from outweigh.steps.config import AuditConfig
+from outweigh.training.config import TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +22,8 @@ class Audit:
     """Folder for the results."""
     on_bad_rows: OnBadRows = "error"
     """skip counts bad rows and lists them in DIR/bad_rows.jsonl."""
+    full: TrainConfig = field(default_factory=TrainConfig)
+    """Training of the voters with votes.method full."""
     settings: Annotated[AuditConfig, tyro.conf.arg(name="")] = field(default_factory=AuditConfig)
     common: Shared = field(default_factory=Common)
 
@@ -30,7 +33,7 @@ def main(arguments: Sequence[str]) -> None:
     told = parse(Audit, arguments)
     from outweigh.cli.show import audit_lines, show, show_plan
     from outweigh.steps.audit import audit
-    from outweigh.steps.plan import planned
+    from outweigh.steps.plan import passes, planned
 
     votes = told.settings.votes
     if told.common.dry_run:
@@ -38,12 +41,12 @@ def main(arguments: Sequence[str]) -> None:
             told.data,
             model=votes.backbone,
             tokens=votes.tokens,
-            passes=1
-            if votes.method == "probes"
-            else votes.probes.models * (3 * told.settings.full.epochs + 1),
+            passes=passes(votes, told.full, given=0),
             writes=[f"{told.out}/strength.parquet", f"{told.out}/audit.json"],
             on_bad_rows=told.on_bad_rows,
         )
         return show_plan(told.common, plan)
-    found = audit(told.data, out=told.out, config=told.settings, on_bad_rows=told.on_bad_rows)
+    found = audit(
+        told.data, out=told.out, config=told.settings, training=told.full, on_bad_rows=told.on_bad_rows
+    )
     show(told.common, found.results, [*audit_lines(found.results), f"Each pair's strength is in {told.out}."])

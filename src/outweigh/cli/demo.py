@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> None:
             str(PAIRS / "train.jsonl.gz"),
             model="minilm",
             tokens=TokenConfig(),
-            passes=1 + 2 * 3 * 2,
+            passes=1 + 4 * 3 * 2,
             writes=[f"{told.out}/report.html"],
         )
         return show_plan(told.common, plan)

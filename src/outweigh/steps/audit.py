@@ -18,9 +18,11 @@ from outweigh.data.writing import replaced_whole
 from outweigh.denoising.policies import Repair, repair
 from outweigh.metrics.arrays import FloatArray
 from outweigh.metrics.intervals import choose_unit
+from outweigh.models.reward import RewardModel
 from outweigh.steps.config import AuditConfig
 from outweigh.steps.record import Stopwatch, described, headed, peak_memory, write_json, write_run
 from outweigh.steps.votes import Asked, ask
+from outweigh.training.config import TrainConfig
 
 HISTOGRAM_BINS = 40
 REPAIR = "flip"
@@ -41,23 +43,26 @@ def audit(
     *,
     out: str | Path | None = None,
     config: AuditConfig | None = None,
+    training: TrainConfig | None = None,
     on_bad_rows: OnBadRows = "error",
     of: Data | None = None,
+    first: RewardModel | None = None,
 ) -> Audited:
     """The audit of the pairs' labels; written to `out/strength.parquet` and `out/audit.json` if given.
 
+    `training` is of the full voters, and `first` a model trained so on the pairs already, which votes first.
     Where `data` is a selection of pairs, `of` names the data that they are of.
 
     Raises:
         DataError, ConfigError, ModelError: with what to do. Fewer than 100 pairs are too few to audit.
     """
-    config, clock = config or AuditConfig(), Stopwatch()
+    config, training, clock = config or AuditConfig(), training or TrainConfig(), Stopwatch()
     folder = Path(out) if out is not None else None
     with clock("reading"):
         pairs = read_pairs(data, on_bad_rows=on_bad_rows)
         about = described(data if of is None else of, pairs)
     with clock("voting"):
-        asked = ask(pairs, config, (folder or Path(".")) / "voters")
+        asked = ask(pairs, config, training, (folder or Path(".")) / "voters", first)
     with clock("auditing"):
         found = judged(pairs, asked, config)
     policy = config.policy
@@ -92,8 +97,6 @@ def judged(pairs: PairSet, asked: Asked, config: AuditConfig) -> Audit:
         group_B=choose_unit(pairs.text_ids()[0]).ids,
         source_B=pairs.column("source"),
         vote=asked.again,
-        chosen_B=asked.chosen_B,
-        rejected_B=asked.rejected_B,
         rule_agreement=max(longer, 1 - longer),
         seed=config.seed,
     )

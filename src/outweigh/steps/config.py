@@ -17,8 +17,6 @@ class AuditConfig:
     """What to recommend where the audit is trusted; auto: what was measured best (flip)."""
     repair: RepairOptions = field(default_factory=RepairOptions)
     """What the policies leave open."""
-    full: TrainConfig = field(default_factory=TrainConfig)
-    """Training of the voters with votes.method full."""
     seed: int = 0
     """Decides the voters, the planted flips and the resamples."""
 
@@ -27,8 +25,8 @@ class AuditConfig:
 class RunConfig:
     """The whole way of a file of pairs."""
 
-    audit: AuditConfig = field(default_factory=AuditConfig)
-    """How the labels are judged."""
+    audit: AuditConfig = field(default_factory=lambda: AuditConfig(votes=VoteConfig(method="full")))
+    """How the labels are judged; full voters train as `train` says, and the plain model is the first."""
     train: TrainConfig = field(default_factory=TrainConfig)
     """How the reward models are trained, before and after the repair."""
     held_out: float = 0.1

@@ -28,7 +28,7 @@ def demo(*, out: str | Path, seed: int = 0, resume: bool = False) -> dict[str, A
     """
     out = Path(out)
     config = RunConfig(
-        audit=AuditConfig(votes=VoteConfig(tokens=SHORT), seed=seed),
+        audit=AuditConfig(votes=VoteConfig(method="full", tokens=SHORT), seed=seed),
         train=TrainConfig(tokens=SHORT, epochs=2, seed=seed),
         seed=seed,
     )

@@ -14,6 +14,9 @@ from outweigh.data.tokens import encode, truncate
 from outweigh.models.loading import load_classifier, load_tokenizer
 from outweigh.models.reward import RewardModel
 from outweigh.steps.record import described
+from outweigh.steps.votes import ASKED_AGAIN
+from outweigh.training.config import TrainConfig
+from outweigh.voting.config import VoteConfig
 
 SAMPLE = 64  # texts timed
 TRAINING_PASSES = 3  # a backward pass costs about two forward ones
@@ -55,6 +58,17 @@ def planned(
         "device": str(sampled.device),
         "writes": list(writes),
     }
+
+
+def passes(votes: VoteConfig, training: TrainConfig, *, given: int) -> float:
+    """Forward passes that an audit costs; `given` full voters are trained already."""
+    if votes.voters:
+        return float(len(votes.voters))
+    if votes.method == "probes":
+        return 1.0
+    parts = 1 if votes.vote == "in-sample" else votes.folds
+    trained = (votes.trainings - given + ASKED_AGAIN) * parts
+    return 1 + trained * TRAINING_PASSES * training.epochs + votes.trainings + ASKED_AGAIN
 
 
 def plan_lines(plan: Mapping[str, Any]) -> list[str]:

@@ -26,6 +26,7 @@ from outweigh.training.fit import fit
 DOUBTFUL = 200
 """Most doubtful pairs that the report shows."""
 PLAIN, REPAIRED = "plain", "repaired"
+SETTLES = ("model", "training.json", "checkpoints")  # of out/plain; the model first, as a sign
 
 
 def run(
@@ -39,10 +40,10 @@ def run(
 ) -> dict[str, Any]:
     """The results of all steps, as in `out/results.json`; the page to look at is `out/report.html`.
 
-    The labels of the training pairs are audited, and repaired where the audit can be trusted. The reward
-    model trained on the outcome is `out/model`; where something was repaired, one trained on the pairs as
-    they came is `out/plain/model`, and both are compared on `eval`, else on a tenth of the prompts held out.
-    With `resume` what is finished is taken as it is.
+    A reward model is trained on the pairs as they came. Their labels are audited, with its vote where full
+    voters judge, and repaired where the audit can be trusted. If so, a second reward model is trained on the
+    outcome, is `out/model`, and is compared with the first, `out/plain/model`, on `eval`, else on a tenth of
+    the prompts held out. If not, the first is `out/model`. With `resume` what is finished is taken as it is.
 
     Raises:
         DataError, ConfigError, ModelError, TrainingError: with what to do.
@@ -53,23 +54,27 @@ def run(
     with clock("reading"):
         pairs, held_out, about = _read(data, eval, config, on_bad_rows)
     write_run(out, "run", asdict(config), about)
+    found: dict[str, dict[str, Judged]] = {}
+    trained: dict[str, Any] = {}
+    with clock("training, plain"):
+        model, trained[PLAIN] = _trained(pairs, config.train, _plain_folder(out), resume)
     with clock("audit"):
         if not (resume and (out / "audit.json").exists()):
-            audit(pairs, out=out, config=config.audit, of=data)
+            audit(pairs, out=out, config=config.audit, training=config.train, of=data, first=model)
         audited = json.loads((out / "audit.json").read_text(encoding="utf-8"))
     with clock("denoise"):
         repaired = denoise(data, audit=out, out=out / "pairs.clean.jsonl")
-    changed = set(repaired["actions"]) != {"keep"}
-    found: dict[str, dict[str, Judged]] = {name: {} for name in held_out}
-    trained: dict[str, Any] = {}
-    for name in (PLAIN, REPAIRED) if changed else (PLAIN,):
-        folder = out / PLAIN if changed and name == PLAIN else out
-        with clock(f"training, {name}"):
-            part = read_pairs(out / "pairs.clean.jsonl", keep=["strength"]) if name == REPAIRED else pairs
-            model, trained[name] = _trained(part, config.train, folder, resume)
+    with clock("evaluation"):
+        found[PLAIN] = _judged(model, held_out, config)
+    if set(repaired["actions"]) == {"keep"}:
+        _settle(out)
+    else:
+        del model  # the next one may need its memory
+        with clock("training, repaired"):
+            clean = read_pairs(out / "pairs.clean.jsonl", keep=["strength"])
+            model, trained[REPAIRED] = _trained(clean, config.train, out, resume)
         with clock("evaluation"):
-            for where, eval_pairs in held_out.items():
-                found[where][name] = judged(model, eval_pairs, seed=config.seed, grade=config.grade)
+            found[REPAIRED] = _judged(model, held_out, config)
     results = headed("run", config.seed) | about | {"audit": audited["audit"], "denoise": repaired}
     results |= {"train": trained, **_compared(found, held_out, config)}
     results |= {"seconds": clock.seconds | audited["seconds"], "peak_memory_bytes": peak_memory()}
@@ -113,14 +118,38 @@ def _trained(
     return trained.model, trained.results
 
 
+def _plain_folder(out: Path) -> Path:
+    """Where the model trained on the pairs as they came is, or is to be."""
+    if (out / "model").exists() and not (out / PLAIN / "model").exists():
+        _settle(out)  # again: it may have been cut short
+        return out
+    return out / PLAIN
+
+
+def _settle(out: Path) -> None:
+    """Makes what was trained on the pairs as they came the outcome; the second time, does what was left."""
+    for name in SETTLES:
+        if (out / PLAIN / name).exists():
+            (out / PLAIN / name).rename(out / name)
+    if (out / PLAIN).exists():
+        (out / PLAIN).rmdir()
+
+
+def _judged(model: RewardModel, held_out: Mapping[str, PairSet], config: RunConfig) -> dict[str, Judged]:
+    """What the model says of each set, by name."""
+    return {
+        name: judged(model, pairs, seed=config.seed, grade=config.grade) for name, pairs in held_out.items()
+    }
+
+
 def _compared(
     found: Mapping[str, Mapping[str, Judged]], held_out: Mapping[str, PairSet], config: RunConfig
 ) -> dict[str, Any]:
-    """The first set's evaluations, and those of all sets where there are several."""
+    """The first set's evaluations, and those of all sets where there are several, from found[model][set]."""
     sets = {}
-    for where, models in found.items():
-        facts = PairFacts.of(held_out[where], config.grade)
-        comparisons = compared(models, facts, seed=config.seed)
+    for where, pairs in held_out.items():
+        models = {name: each[where] for name, each in found.items()}
+        comparisons = compared(models, PairFacts.of(pairs, config.grade), seed=config.seed)
         evaluations = {name: each.evaluation for name, each in models.items()}
         sets[where] = {"evaluation": evaluations, "comparison": next(iter(comparisons.values()), None)}
     first = next(iter(sets.values()))

@@ -12,66 +12,83 @@ from outweigh.data.pairs import PairSet
 from outweigh.data.split import folds
 from outweigh.errors import ConfigError
 from outweigh.models.features import pair_features
+from outweigh.models.reward import RewardModel
 from outweigh.steps.config import AuditConfig
+from outweigh.training.config import TrainConfig
 from outweigh.voting.config import VoteConfig
 from outweigh.voting.full import full_votes, model_votes
 from outweigh.voting.probes import probe_votes
 from outweigh.voting.scores import voters_votes, votes_from_scores
-from outweigh.voting.votes import Votes
+from outweigh.voting.votes import Votes, held_out_strength
 
 COLUMNS = "columns"
-ASKED_AGAIN = (
-    2  # full voters for the planted flips: each costs a training, and two rank pairs nearly as ten do
-)
+PLANTED = "planted"
+ASKED_AGAIN = 1  # full voters for the planted flips: each costs a training, and more find more
 
+BoolArray = NDArray[np.bool_]
 IntArray = NDArray[np.int64]
 
 
 class Asked(NamedTuple):
     """The votes; with which folds they were given; and, where it can be asked again, how.
 
-    `again` takes the places of the texts preferred and of the others, (B,) each, with any labels swapped.
+    `again` takes which labels are swapped, (B,).
     """
 
     votes: Votes
     fold_unit: str | None
-    chosen_B: IntArray
-    rejected_B: IntArray
-    again: Callable[[IntArray, IntArray], Votes] | None
+    again: Callable[[BoolArray], Votes] | None
 
 
-def ask(pairs: PairSet, config: AuditConfig, folder: Path) -> Asked:
-    """The votes of the configured ensemble; full voters are kept in `folder`.
+def ask(
+    pairs: PairSet,
+    config: AuditConfig,
+    training: TrainConfig,
+    folder: Path,
+    first: RewardModel | None = None,
+) -> Asked:
+    """The votes of the configured ensemble.
+
+    Full voters train as `training` says and are kept in `folder`; `first` is one that is trained already. In
+    sample they have seen every label, so the probes, out of their bags, are witness beside them.
 
     Raises:
         ConfigError: `columns` among the voters, and the data has none.
     """
     how = config.votes
-    here, there = np.arange(len(pairs)), np.arange(len(pairs)) + len(pairs)
     if how.voters:
         votes = _column_votes(pairs) if how.voters == (COLUMNS,) else model_votes(pairs, how.voters)
-        return Asked(votes, None, here, there, None)
+        return Asked(votes, None, None)
+    none = np.zeros(len(pairs), dtype=bool)
     fold_B, unit = _folds(pairs, how, config.seed)
-    if how.method == "full":
-        training = replace(config.full, backbone=how.backbone, tokens=how.tokens, seed=config.seed)
 
-        def retrain(chosen: IntArray, rejected: IntArray) -> Votes:
-            swapped = chosen > rejected
-            return full_votes(
-                pairs, training, folder / "planted", models=ASKED_AGAIN, fold_B=fold_B, swapped_B=swapped
-            )
-
-        votes = full_votes(pairs, training, folder, models=how.probes.models, fold_B=fold_B)
-        return Asked(votes, unit, here, there, retrain)
-    features = pair_features(pairs, how.backbone, how.tokens)
-
-    def vote(chosen: IntArray, rejected: IntArray) -> Votes:
+    def probes(swapped: BoolArray) -> Votes:
         return probe_votes(
-            features.matrix_NH, chosen, rejected, config=how.probes, fold_B=fold_B, seed=config.seed
+            features.matrix_NH,
+            np.where(swapped, features.rejected_B, features.chosen_B),
+            np.where(swapped, features.chosen_B, features.rejected_B),
+            config=how.probes,
+            fold_B=fold_B,
+            seed=config.seed,
         )
 
-    votes = vote(features.chosen_B, features.rejected_B)
-    return Asked(votes, unit, features.chosen_B, features.rejected_B, vote)
+    def full(swapped: BoolArray) -> Votes:
+        planted = bool(swapped.any())
+        votes = full_votes(
+            pairs,
+            training,
+            folder / PLANTED if planted else folder,
+            models=ASKED_AGAIN if planted else how.trainings,
+            fold_B=fold_B,
+            swapped_B=swapped,
+            first=None if planted or fold_B is not None else first,
+        )
+        return votes if fold_B is not None else replace(votes, witness_B=held_out_strength(probes(swapped)))
+
+    if how.method == "probes" or fold_B is None:
+        features = pair_features(pairs, how.backbone, how.tokens)
+    again = probes if how.method == "probes" else full
+    return Asked(again(none), unit, again)
 
 
 def _folds(pairs: PairSet, how: VoteConfig, seed: int) -> tuple[IntArray | None, str | None]:

@@ -12,7 +12,7 @@ class ProbeConfig:
     """How the heads are built and trained. The defaults are measured: docs/measurements.md, noise metrics."""
 
     models: int = 10
-    """Heads that vote; with folds, on each pair."""
+    """Heads; with folds, on each pair."""
     kind: Literal["mlp", "linear"] = "mlp"
     """A hidden layer under the reward, or none."""
     width: int = 32
@@ -44,9 +44,10 @@ class VoteConfig:
     """Which ensemble judges each pair."""
 
     method: Literal["probes", "full"] = "probes"
-    """probes: heads on a frozen backbone's features; full: whole reward models, as published."""
+    """probes: heads on a frozen backbone's features; full: whole reward models, as published, which the
+    probes tell how many labels are wrong."""
     backbone: str = "minilm"
-    """A folder, a Hub name, or a bundled model: minilm, smollm2."""
+    """The probes' backbone: a folder, a Hub name, or a bundled model: minilm, smollm2."""
     voters: tuple[str, ...] = ()
     """Reward models that exist, to vote instead; or `columns`: the data's own scores or mean difference."""
     vote: Literal["in-sample", "out-of-fold"] = "in-sample"
@@ -56,6 +57,12 @@ class VoteConfig:
     unit: Literal["prompt", "text", "pair"] = "prompt"
     """What no two folds share; where there are fewer than 5 of it the next finer one is taken, and said."""
     probes: ProbeConfig = field(default_factory=ProbeConfig)
-    """The heads; `models` is also the number of full trainings."""
+    """The heads."""
+    trainings: int = 2
+    """Full voters, a training each; the paper has 10."""
     tokens: TokenConfig = field(default_factory=lambda: TokenConfig(max_tokens=256))
-    """Length and rendering of the texts."""
+    """Length and rendering of the texts that the probes read."""
+
+    def __post_init__(self) -> None:
+        if self.trainings < 1:
+            raise ConfigError(f"votes trainings: got {self.trainings}, want at least 1.")

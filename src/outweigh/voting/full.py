@@ -13,7 +13,7 @@ from outweigh.data.pairs import PairSet
 from outweigh.models.reward import RewardModel
 from outweigh.training.config import TrainConfig
 from outweigh.training.fit import fit
-from outweigh.training.items import items_of, some_items, swapped_items
+from outweigh.training.items import Items, items_of, some_items, swapped_items
 from outweigh.voting.scores import voters_votes
 from outweigh.voting.votes import FloatArray, Votes
 
@@ -28,12 +28,14 @@ def full_votes(
     models: int,
     fold_B: NDArray[np.int64] | None = None,
     swapped_B: NDArray[np.bool_] | None = None,
+    first: RewardModel | None = None,
 ) -> Votes:
     """Votes of M models that differ in seed, so in their head's first weights and the order of the pairs.
 
     Without folds every model trains on all pairs and votes on them (as published). With folds each voter is
     one model a fold, trained without it, that votes on its pairs alone. `swapped_B` marks pairs whose label
     the voters are to learn swapped. Finished voters lie in `folder` and are taken from there the next time.
+    `first` is a model trained on all the pairs already, with the configuration as it is: it votes first.
 
     Source: Wang et al. 2024, arXiv:2401.06080, section 2.2: M = 10, same data, shuffled order.
     """
@@ -47,12 +49,19 @@ def full_votes(
             trains_on = np.arange(len(pairs)) if fold is None else np.flatnonzero(fold_B != fold)
             place = folder / (f"voter-{voter}" if fold is None else f"voter-{voter}-without-{fold}")
             logger.info("Voter %d of %d, %s.", voter + 1, models, place.name)
-            if not (place / "model").exists():
-                fit(some_items(items, trains_on), own, place, resume=True)
-                shutil.rmtree(place / "checkpoints", ignore_errors=True)
-            chosen, rejected = RewardModel.load(place / "model").score_pairs(pairs.select(votes_on))
+            given = first if voter == 0 else None
+            model = given or _voter(some_items(items, trains_on), own, place)
+            chosen, rejected = model.score_pairs(pairs.select(votes_on))
             gap_MB[voter, votes_on] = np.where(swapped[votes_on], rejected - chosen, chosen - rejected)
     return Votes(gap_MB, np.full(gap_MB.shape, fold_B is not None))
+
+
+def _voter(items: Items, config: TrainConfig, place: Path) -> RewardModel:
+    """The model trained in `place`, or the one that lies there already."""
+    if not (place / "model").exists():
+        fit(items, config, place, resume=True)
+        shutil.rmtree(place / "checkpoints", ignore_errors=True)
+    return RewardModel.load(place / "model", precision=config.precision)
 
 
 def model_votes(pairs: PairSet, models: Sequence[str]) -> Votes:

@@ -22,6 +22,7 @@ class Votes:
     gap_MB: FloatArray
     unseen_MB: NDArray[np.bool_]  # True where the voter was not trained on the pair's label
     epoch_gap_EB: FloatArray | None = None  # mean gap over voters after each epoch; None: voters came trained
+    witness_B: FloatArray | None = None  # strength by others, that had not seen the label; None: no others
 
     def __post_init__(self) -> None:
         shape = self.gap_MB.shape
@@ -31,6 +32,8 @@ class Votes:
             )
         if self.epoch_gap_EB is not None and self.epoch_gap_EB.shape[1:] != shape[1:]:
             raise ShapeError(f"votes: got epoch gaps {self.epoch_gap_EB.shape}, want (E, {shape[1]}).")
+        if self.witness_B is not None and self.witness_B.shape != shape[1:]:
+            raise ShapeError(f"votes: got a witness {self.witness_B.shape}, want {shape[1:]}.")
         if not np.isfinite(self.gap_MB).all():
             voter, pair = np.argwhere(~np.isfinite(self.gap_MB))[0]
             raise DataError(
@@ -40,7 +43,9 @@ class Votes:
 
 
 def held_out_strength(votes: Votes) -> NDArray[np.float64]:
-    """Mean gap (B,) over the voters that had not seen the pair's label; where all had, over all."""
+    """The witness (B,); without one, the mean gap over voters that had not seen the label, else over all."""
+    if votes.witness_B is not None:
+        return np.asarray(votes.witness_B, np.float64)
     count_B = votes.unseen_MB.sum(axis=0)
     total_B = np.where(votes.unseen_MB, votes.gap_MB, 0).sum(axis=0, dtype=np.float64)
     every_B = votes.gap_MB.mean(axis=0, dtype=np.float64)
