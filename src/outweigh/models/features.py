@@ -97,6 +97,10 @@ def _compute(
         )
     cut_layers(model)
     model = model.to(device).eval()
+    known = tokenizer.pad_token_id < model.get_input_embeddings().num_embeddings
+    pad_token = (
+        tokenizer.pad_token_id if known else 0
+    )  # a pad token of our own has no embedding; it is masked
     renderer = Renderer(tokenizer, tokens.template)
     dtype = autocast_dtype(device, precision)
     with appearing_whole(folder) as unfinished, progress("features", len(first)) as advance:
@@ -109,7 +113,7 @@ def _compute(
             texts = [_text(pairs, place) for place in places]
             ids = [truncate(text, tokens.max_tokens).ids for text in encode(texts, renderer)]
             for batch in length_batches([len(row) for row in ids], 2 * token_budget(device)):
-                inputs = pad([ids[i] for i in batch], tokenizer.pad_token_id or 0, device)
+                inputs = pad([ids[i] for i in batch], pad_token, device)
                 with torch.autocast(device.type, dtype=dtype) if dtype else nullcontext():
                     hidden = model(**inputs).last_hidden_state
                 vectors = mean_over_tokens(hidden.float(), inputs["attention_mask"])

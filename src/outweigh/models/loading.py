@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
@@ -44,10 +45,14 @@ def load_tokenizer(name: str | Path, *, trust_remote_code: bool = False) -> Any:
     that is not padding, so it would read the one before EOS.
 
     Raises:
-        ModelError: nothing to load under this name.
+        ModelError: nothing to load under this name, or a tokenizer without a vocabulary.
     """
     with explained(name):
         tokenizer = AutoTokenizer.from_pretrained(resolve(name), trust_remote_code=trust_remote_code)
+    if len(tokenizer) <= len(
+        tokenizer.all_special_ids
+    ):  # what transformers makes where the files are missing
+        raise ModelError(f"{name}: its tokenizer has no vocabulary. Add tokenizer.json beside the weights.")
     if tokenizer.pad_token is None or tokenizer.pad_token == tokenizer.eos_token:
         tokenizer.add_special_tokens({"pad_token": PAD_TOKEN})
     tokenizer.padding_side = "right"
@@ -130,7 +135,7 @@ def explained(name: str | Path) -> Iterator[None]:
     """A block whose failures to load `name` become a ModelError that says what can be loaded."""
     try:
         yield
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(
             f"{name}: can't be loaded ({reason}). Give a folder with safetensors weights, a Hub name that "

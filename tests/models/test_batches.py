@@ -1,0 +1,45 @@
+"""Rewards do not depend on which texts share a forward pass."""
+
+import numpy as np
+import pytest
+import torch
+
+from outweigh.models.batches import length_batches, pad, rewards_of
+from outweigh.models.loading import load_classifier, load_tokenizer
+
+
+@pytest.mark.parametrize("budget", [1, 7, 64, 10_000])
+def test_every_text_is_in_one_batch_within_the_budget_unless_alone(budget):
+    lengths = np.random.default_rng(0).integers(1, 40, 50)
+    batches = length_batches(lengths, budget)
+    assert sorted(np.concatenate(batches).tolist()) == list(range(50))
+    assert all(len(batch) == 1 or len(batch) * lengths[batch].max() <= budget for batch in batches)
+    assert lengths[batches[0]].max() == lengths.max()
+
+
+def test_padding_is_on_the_right_and_masked():
+    found = pad([[5, 6, 7], [8]], 9, torch.device("cpu"))
+    assert found["input_ids"].tolist() == [[5, 6, 7], [8, 9, 9]]
+    assert found["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
+
+
+@pytest.mark.parametrize("name", ["tiny_llama", "tiny_bert"])
+def test_rewards_and_gradients_are_those_of_texts_alone(name, request):
+    folder = request.getfixturevalue(name)
+    torch.manual_seed(0)
+    tokenizer = load_tokenizer(folder)
+    model = load_classifier(folder, tokenizer).eval()
+    rng = np.random.default_rng(0)
+    ids = [rng.integers(4, 200, size).tolist() for size in (3, 17, 5, 9, 17, 1)]
+    found = {}
+    for budget in (1, 40, 10_000):
+        model.zero_grad()
+        rewards = rewards_of(
+            model, ids, pad_token=tokenizer.pad_token_id, device=torch.device("cpu"), max_tokens=budget
+        )
+        rewards.square().sum().backward()
+        gradient = torch.cat([each.grad.flatten() for each in model.parameters() if each.grad is not None])
+        found[budget] = rewards.detach(), gradient
+    for budget in (40, 10_000):
+        torch.testing.assert_close(found[budget][0], found[1][0], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(found[budget][1], found[1][1], rtol=1e-3, atol=1e-4)

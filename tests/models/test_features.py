@@ -1,0 +1,52 @@
+"""Features of texts: computed once, kept, and of the right layer."""
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModel
+
+from outweigh.data.config import TokenConfig
+from outweigh.data.pairs import read_pairs
+from outweigh.models import features as module
+from outweigh.models.features import cut_layers, mean_over_tokens, pair_features
+
+SHORT = TokenConfig(max_tokens=64)
+
+
+@pytest.fixture
+def pairs():
+    texts = ["tea please", "now!", "a long answer about soup"]
+    rows = [{"prompt": "Ask.", "chosen": texts[i], "rejected": texts[i - 1]} for i in range(3)]
+    return read_pairs([*rows, {"prompt": "Say.", "chosen": "tea please", "rejected": "now!"}])
+
+
+@pytest.mark.parametrize("name", ["tiny_bert", "tiny_llama"])
+def test_a_text_that_pairs_share_is_one_row_and_has_its_own_features(name, pairs, tmp_path, request):
+    folder = request.getfixturevalue(name)
+    found = pair_features(pairs, str(folder), SHORT, precision="fp32", cache_dir=tmp_path)
+    assert found.matrix_NH.shape == (5, 32)  # three texts under one prompt, two under the other
+    assert found.chosen_B[0] == found.rejected_B[1] and found.chosen_B[3] != found.chosen_B[0]
+    alone = pair_features(pairs.select([3]), str(folder), SHORT, precision="fp32", cache_dir=tmp_path)
+    np.testing.assert_allclose(
+        alone.matrix_NH[alone.chosen_B[0]], found.matrix_NH[found.chosen_B[3]], atol=1e-5
+    )
+
+
+def test_the_second_time_nothing_is_computed(pairs, tiny_bert, tmp_path, monkeypatch):
+    first = pair_features(pairs, str(tiny_bert), SHORT, cache_dir=tmp_path)
+    monkeypatch.setattr(module, "_compute", lambda *_: pytest.fail("computed again"))
+    again = pair_features(pairs, str(tiny_bert), SHORT, cache_dir=tmp_path)
+    np.testing.assert_array_equal(first.matrix_NH, again.matrix_NH)
+    with pytest.raises(pytest.fail.Exception):
+        pair_features(pairs, str(tiny_bert), TokenConfig(max_tokens=32), cache_dir=tmp_path)
+
+
+def test_two_thirds_of_the_layers_stay(tiny_bert):
+    model = AutoModel.from_pretrained(tiny_bert)
+    cut_layers(model)
+    assert len(model.encoder.layer) == 1
+
+
+def test_the_mean_leaves_padding_out():
+    hidden = torch.tensor([[[1.0], [3.0], [100.0]]])
+    assert mean_over_tokens(hidden, torch.tensor([[1, 1, 0]])).tolist() == [[2.0]]

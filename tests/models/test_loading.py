@@ -1,0 +1,83 @@
+"""Checkpoints that are whole, damaged, or something else."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from outweigh.errors import ModelError
+from outweigh.models.loading import PAD_TOKEN, head_of, load_classifier, load_tokenizer, resolve
+from outweigh.models.reward import RewardModel
+
+
+@pytest.fixture
+def reward_model(tiny_bert, tmp_path):
+    torch.manual_seed(0)
+    tokenizer = load_tokenizer(tiny_bert)
+    RewardModel(load_classifier(tiny_bert, tokenizer), tokenizer).save(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def test_a_pad_token_of_its_own_comes_where_pad_would_hide_the_end(tiny_llama):
+    tokenizer = load_tokenizer(tiny_llama)
+    model = load_classifier(tiny_llama, tokenizer)
+    assert tokenizer.pad_token == PAD_TOKEN != tokenizer.eos_token
+    assert model.config.pad_token_id == tokenizer.pad_token_id < model.get_input_embeddings().num_embeddings
+
+
+def test_a_pad_token_that_is_there_stays(tiny_bert):
+    assert load_tokenizer(tiny_bert).pad_token == "[PAD]"
+
+
+def test_dropout_is_set_everywhere_and_the_head_is_float32(tiny_bert):
+    model = load_classifier(tiny_bert, load_tokenizer(tiny_bert), dropout=0.25)
+    rates = {module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)}
+    assert rates == {0.25}
+    with torch.autocast("cpu", torch.bfloat16):
+        assert head_of(model)(torch.ones(1, 32, dtype=torch.bfloat16)).dtype is torch.float32
+
+
+@pytest.mark.parametrize("size", [0, 1000])
+def test_weights_that_are_cut_off_are_told_from_a_fault_of_ours(reward_model, size):
+    weights = reward_model / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:size])
+    with pytest.raises(ModelError, match="can't be loaded"):
+        RewardModel.load(reward_model)
+
+
+def test_a_config_that_is_no_json_is_named(reward_model):
+    (reward_model / "config.json").write_text("{")
+    with pytest.raises(ModelError, match="not a valid JSON file"):
+        RewardModel.load(reward_model)
+
+
+def test_a_folder_without_tokenizer_files_is_refused(tmp_path):
+    shutil.copytree(resolve("minilm"), tmp_path / "model")
+    for name in ("tokenizer.json", "vocab.txt"):
+        (tmp_path / "model" / name).unlink(missing_ok=True)
+    with pytest.raises(ModelError, match=r"tokenizer has no vocabulary. Add tokenizer.json"):
+        load_tokenizer(tmp_path / "model")
+
+
+def test_what_is_no_reward_model_is_refused_by_name(tiny_bert, reward_model):
+    with pytest.raises(ModelError, match=r"not a reward model, its checkpoint lacks classifier"):
+        config = tiny_bert / "config.json"
+        copied = reward_model.parent / "headless"
+        shutil.copytree(tiny_bert, copied)
+        told = json.loads(config.read_text()) | {"id2label": {"0": "reward"}, "label2id": {"reward": 0}}
+        (copied / "config.json").write_text(json.dumps(told))
+        RewardModel.load(copied)
+    with pytest.raises(ModelError, match="got 2 labels, want a reward model with 1"):
+        RewardModel.load(tiny_bert)
+
+
+@pytest.mark.parametrize("name", ["/no/such/folder", "./neither", "a/b/c"])
+def test_a_path_that_is_not_there_is_no_hub_name(name):
+    with pytest.raises(ModelError, match="no such folder, and not a Hub name"):
+        resolve(name)
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path):
+    with pytest.raises(ModelError, match=r"no config.json in this folder"):
+        resolve(tmp_path)
