@@ -1,5 +1,6 @@
 """Kill -9 at any moment, in the middle of a save too: resuming gives the model of an uninterrupted run."""
 
+import errno
 import json
 import os
 import signal
@@ -8,9 +9,11 @@ import sys
 import time
 
 import pytest
+from safetensors import SafetensorError
 from transformers import AutoModelForSequenceClassification
 
-from outweigh.training.checkpoints import STAGING, is_whole, newest_whole, seal
+from outweigh.errors import TrainingError
+from outweigh.training.checkpoints import STAGING, full_disk_named, is_whole, newest_whole, seal
 
 SCRIPT = """
 import json, sys
@@ -101,3 +104,12 @@ def test_a_seal_breaks_when_a_file_is_missing(tmp_path):
 
 def test_without_any_whole_checkpoint_there_is_none(tmp_path):
     assert newest_whole(tmp_path / "absent") is None
+
+
+def test_a_full_disk_is_named_whatever_library_met_it(tmp_path):
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    for error in (full, SafetensorError(f"Error while serializing: I/O error: {full}")):
+        with pytest.raises(TrainingError, match="the disk is full"), full_disk_named(tmp_path):
+            raise error
+    with pytest.raises(RuntimeError, match="shapes"), full_disk_named(tmp_path):
+        raise RuntimeError("shapes do not fit")

@@ -5,18 +5,43 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from transformers import Trainer
 from transformers.trainer_utils import rotate_checkpoints
 
+from outweigh.errors import TrainingError
 from outweigh.models.loading import quiet
 
 logger = logging.getLogger(__name__)
 
 SEAL = "sealed.json"
 STAGING = ".saving"
+LEAST_FREE = 2**20  # bytes; torch's file that did not fit has taken all but this
+
+
+@contextmanager
+def full_disk_named(folder: Path) -> Iterator[None]:
+    """A block that writes below the folder, and whose failure for want of space says so.
+
+    torch and safetensors each raise an error of their own then, without its errno.
+
+    Raises:
+        TrainingError: the disk is full.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        full = "No space left" in str(error) or shutil.disk_usage(folder).free < LEAST_FREE
+        if not full:
+            raise
+        raise TrainingError(
+            f"{folder}: the disk is full. Free space and go on with --resume, or choose another place."
+        ) from error
 
 
 def seal(folder: Path) -> None:
@@ -79,7 +104,7 @@ class WholeCheckpoints(Trainer):
         self.accelerator.wait_for_everyone()
         self._saving = True
         try:
-            with quiet():
+            with quiet(), full_disk_named(output):
                 super()._save_checkpoint(model, trial)
         finally:
             self._saving = False

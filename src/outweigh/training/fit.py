@@ -26,7 +26,7 @@ from outweigh.training.alarms import AlarmCallback
 from outweigh.training.arguments import training_arguments
 from outweigh.training.bar import StepBar
 from outweigh.training.card import write_card
-from outweigh.training.checkpoints import newest_whole
+from outweigh.training.checkpoints import full_disk_named, newest_whole
 from outweigh.training.config import TrainConfig
 from outweigh.training.items import Data, Items, check_fits, items_of, objective_of
 from outweigh.training.method import learning_rate, merged, trainable
@@ -180,7 +180,7 @@ def _saved(
     reward_model.model = merged(model)
     reward_model.precision = config.precision
     if trainer.is_world_process_zero():
-        with appearing_whole(output / "model") as folder:
+        with full_disk_named(output), appearing_whole(output / "model") as folder:
             reward_model.save(folder)
             results["reload_deviation"] = check_reload(folder, texts, expected)
             write_card(folder, config, results)
