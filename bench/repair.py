@@ -62,7 +62,7 @@ def files(name: str, folder: Path, split: str, share: float, seed: int, work: Pa
 
 def cell(name: str, folder: Path, split: str, share: float, seed: int, config: RunConfig) -> dict[str, Any]:
     """What one run finds and gains."""
-    audit = replace(config.audit, policy="flip", seed=seed)
+    audit = replace(config.audit, seed=seed)
     config = replace(config, audit=audit, train=replace(config.train, seed=seed), seed=seed)
     with tempfile.TemporaryDirectory() as place:
         work = Path(place)
@@ -105,7 +105,8 @@ def lines(cells: dict[str, Any]) -> Iterator[str]:
             if name in each[0]["audit"]:
                 parts.append(f"{name} {np.mean([found['audit'][name] for found in each]):.3f}")
         parts.append(f"noise rate {np.mean([found['audit']['noise_rate']['value'] for found in each]):.3f}")
-        parts.append(f"trust {np.mean([found['audit']['trust']['auroc']['value'] for found in each]):.3f}")
+        trust = [found["audit"]["trust"]["auroc"]["value"] for found in each if found["audit"]["trust"]]
+        parts += [f"trust {np.mean(trust):.3f}"] if trust else []
         yield ", ".join(parts)
 
 
@@ -132,10 +133,13 @@ def main() -> None:
     parser.add_argument("--split", choices=["validation", "test"], default="validation")
     parser.add_argument("--method", choices=["probes", "full"], default="full")
     parser.add_argument("--learner", choices=["full", "frozen"], default="full")
+    parser.add_argument("--no-trust", action="store_true", help="without the gate, which costs a training")
     parser.add_argument("--out", type=Path, default=Path("bench/results/repair.json"))
     told = parser.parse_args()
     config = RunConfig(
-        audit=AuditConfig(votes=VoteConfig(method=told.method, tokens=TOKENS)),
+        audit=AuditConfig(
+            votes=VoteConfig(method=told.method, tokens=TOKENS), policy="flip", trust=not told.no_trust
+        ),
         train=TrainConfig(tokens=TOKENS, method=told.learner),
     )
     for name in told.names:

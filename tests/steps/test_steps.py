@@ -225,3 +225,10 @@ def test_evaluate_compares_models_on_the_same_pairs(pairs_file, tiny_llama, tmp_
     a, b = (found["evaluation"][name].accuracy.value for name in ("a/model", "b/model"))
     assert difference == pytest.approx(b - a)
     assert json.loads((tmp_path / "results.json").read_text())["command"] == "evaluate"
+
+
+def test_without_the_gate_no_voter_is_asked_again_and_auto_is_refused(pairs_file, tiny_bert):
+    found = outweigh.audit(pairs_file, config=audit_config(tiny_bert, policy="flip", trust=False))
+    assert found.audit.trust is None and found.results["audit"]["trust"] is None
+    with pytest.raises(ConfigError, match="policy auto needs it"):
+        audit_config(tiny_bert, trust=False)

@@ -41,7 +41,7 @@ def main(arguments: Sequence[str]) -> None:
             told.data,
             model=votes.backbone,
             tokens=votes.tokens,
-            passes=passes(votes, told.full, given=0),
+            passes=passes(told.settings, told.full, given=0),
             writes=[f"{told.out}/strength.parquet", f"{told.out}/audit.json"],
             on_bad_rows=told.on_bad_rows,
         )

@@ -42,7 +42,7 @@ def main(arguments: Sequence[str]) -> None:
             told.data,
             model=settings.train.backbone,
             tokens=settings.train.tokens,
-            passes=passes(settings.audit.votes, settings.train, given=1) + 2 * 3 * settings.train.epochs,
+            passes=passes(settings.audit, settings.train, given=1) + 2 * 3 * settings.train.epochs,
             writes=[f"{told.out}/{name}" for name in ("model", "results.json", "report.html")],
             on_bad_rows=told.on_bad_rows,
         )

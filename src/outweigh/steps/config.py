@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from outweigh.denoising.policies import RepairOptions
+from outweigh.errors import ConfigError
 from outweigh.training.config import TrainConfig
 from outweigh.voting.config import VoteConfig
 
@@ -17,8 +18,14 @@ class AuditConfig:
     """What to recommend where the audit is trusted; auto: what was measured best (flip)."""
     repair: RepairOptions = field(default_factory=RepairOptions)
     """What the policies leave open."""
+    trust: bool = True
+    """Plant flips to see whether the audit finds them, as policy auto must; a training with full voters."""
     seed: int = 0
     """Decides the voters, the planted flips and the resamples."""
+
+    def __post_init__(self) -> None:
+        if not self.trust and self.policy == "auto":
+            raise ConfigError("trust: policy auto needs it. Name a policy, as in --policy flip.")
 
 
 @dataclass(frozen=True, kw_only=True)

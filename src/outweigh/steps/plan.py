@@ -13,10 +13,10 @@ from outweigh.data.records import Text
 from outweigh.data.tokens import encode, truncate
 from outweigh.models.loading import load_classifier, load_tokenizer
 from outweigh.models.reward import RewardModel
+from outweigh.steps.config import AuditConfig
 from outweigh.steps.record import described
 from outweigh.steps.votes import ASKED_AGAIN
 from outweigh.training.config import TrainConfig
-from outweigh.voting.config import VoteConfig
 
 SAMPLE = 64  # texts timed
 TRAINING_PASSES = 3  # a backward pass costs about two forward ones
@@ -60,15 +60,16 @@ def planned(
     }
 
 
-def passes(votes: VoteConfig, training: TrainConfig, *, given: int) -> float:
+def passes(audit: AuditConfig, training: TrainConfig, *, given: int) -> float:
     """Forward passes that an audit costs; `given` full voters are trained already."""
+    votes, again = audit.votes, ASKED_AGAIN if audit.trust else 0
     if votes.voters:
         return float(len(votes.voters))
     if votes.method == "probes":
         return 1.0
     parts = 1 if votes.vote == "in-sample" else votes.folds
-    trained = (votes.trainings - given + ASKED_AGAIN) * parts
-    return 1 + trained * TRAINING_PASSES * training.epochs + votes.trainings + ASKED_AGAIN
+    trained = (votes.trainings - given + again) * parts
+    return 1 + trained * TRAINING_PASSES * training.epochs + votes.trainings + again
 
 
 def plan_lines(plan: Mapping[str, Any]) -> list[str]:
