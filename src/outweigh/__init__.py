@@ -16,23 +16,35 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from outweigh.data.config import TokenConfig
     from outweigh.data.pairs import PairSet, read_pairs
+    from outweigh.denoising.policies import RepairOptions
     from outweigh.models.reward import RewardModel
     from outweigh.objectives.listwise import plackett_luce
     from outweigh.objectives.pairwise import pairwise_loss
     from outweigh.steps.audit import audit
+    from outweigh.steps.config import AuditConfig, RunConfig
     from outweigh.steps.demo import demo
     from outweigh.steps.denoise import denoise
     from outweigh.steps.evaluate import evaluate
     from outweigh.steps.run import run
     from outweigh.steps.score import score
     from outweigh.steps.train import train
+    from outweigh.training.config import TrainConfig
+    from outweigh.voting.config import ProbeConfig, VoteConfig
 
 __version__ = version("outweigh")
 
 _HOME = {
+    "AuditConfig": "steps.config",
     "PairSet": "data.pairs",
+    "ProbeConfig": "voting.config",
+    "RepairOptions": "denoising.policies",
     "RewardModel": "models.reward",
+    "RunConfig": "steps.config",
+    "TokenConfig": "data.config",
+    "TrainConfig": "training.config",
+    "VoteConfig": "voting.config",
     "audit": "steps.audit",
     "demo": "steps.demo",
     "denoise": "steps.denoise",
@@ -46,8 +58,15 @@ _HOME = {
 }
 
 __all__ = [
+    "AuditConfig",
     "PairSet",
+    "ProbeConfig",
+    "RepairOptions",
     "RewardModel",
+    "RunConfig",
+    "TokenConfig",
+    "TrainConfig",
+    "VoteConfig",
     "audit",
     "demo",
     "denoise",
