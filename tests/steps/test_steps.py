@@ -164,12 +164,14 @@ def test_in_a_run_the_plain_model_votes_first_and_the_probes_are_witness(pairs_f
     audit = replace(audit, votes=replace(audit.votes, method="full"))
     train = train_config(tiny_bert, epochs=4, learning_rate=3e-3)
     results = outweigh.run(pairs_file, out=tmp_path, config=RunConfig(audit=audit, train=train, held_out=0.2))
-    trained = {path.parent.relative_to(tmp_path / "voters") for path in tmp_path.glob("voters/**/model")}
-    assert {str(path) for path in trained} == {"voter-1", "planted/voter-0"}
+    voters = {
+        "seed: 1\n" in (model / "README.md").read_text(): model for model in tmp_path.glob("voters/*/model")
+    }
+    assert voters.keys() == {True, False}  # the second voter, and one that saw planted flips; no first
     assert results["audit"]["models"] == 2 and results["audit"]["held_out"]
     table = pq.read_table(tmp_path / "strength.parquet").to_pydict()
     plain = outweigh.RewardModel.load(tmp_path / "plain" / "model", precision="fp32")
-    other = outweigh.RewardModel.load(tmp_path / "voters" / "voter-1" / "model", precision="fp32")
+    other = outweigh.RewardModel.load(voters[True], precision="fp32")
     pairs = outweigh.read_pairs(pairs_file)
     pairs = pairs.select(np.flatnonzero(np.isin(pairs.rows, table["row"])))
     gaps = [np.subtract(*model.score_pairs(pairs)) for model in (plain, other)]
@@ -192,6 +194,29 @@ def test_where_labels_are_kept_the_plain_model_is_the_outcome_also_after_a_stop(
     assert (tmp_path / "model" / "model.safetensors").stat().st_mtime_ns == before
     assert not (tmp_path / "plain").exists()
     assert again["evaluation"]["plain"].accuracy == results["evaluation"]["plain"].accuracy
+
+
+def test_voters_are_taken_from_the_folder_only_if_they_were_trained_so(pairs_file, tiny_llama, tmp_path):
+    votes = replace(audit_config(tiny_llama).votes, method="full", trainings=1)
+    config = AuditConfig(votes=votes, policy="flip", trust=False)
+
+    def trained(pairs, seed):
+        training = train_config(tiny_llama, seed=seed)
+        outweigh.audit(pairs, out=tmp_path, config=config, training=training)
+        return {path.stat().st_mtime_ns for path in tmp_path.glob("voters/*/model/model.safetensors")}
+
+    pairs = outweigh.read_pairs(pairs_file)
+    first = trained(pairs_file, 0)
+    assert len(first) == 1 and trained(pairs_file, 0) == first
+    assert len(trained(pairs_file, 1)) == 2
+    assert len(trained(pairs.select(range(150)), 1)) == 3
+
+
+def test_too_few_pairs_are_refused_before_anything_is_trained(pairs_file, tmp_path):
+    few = [json.loads(line) for line in pairs_file.read_text().splitlines()[:60]]
+    with pytest.raises(DataError, match="got 54 pairs to train on, want at least 100"):
+        outweigh.run(few, out=tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_score_keeps_rows_and_order(pairs_file, tiny_llama, tmp_path):

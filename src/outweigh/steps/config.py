@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from outweigh.denoising.policies import RepairOptions
+from outweigh.denoising.policies import POLICIES, RepairOptions
 from outweigh.errors import ConfigError
 from outweigh.training.config import TrainConfig
 from outweigh.voting.config import VoteConfig
@@ -24,6 +24,8 @@ class AuditConfig:
     """Decides the voters, the planted flips and the resamples."""
 
     def __post_init__(self) -> None:
+        if self.policy not in ("auto", *POLICIES):
+            raise ConfigError(f"policy: got {self.policy!r}, want one of auto, {', '.join(POLICIES)}.")
         if not self.trust and self.policy == "auto":
             raise ConfigError("trust: policy auto needs it. Name a policy, as in --policy flip.")
 

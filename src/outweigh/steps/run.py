@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from outweigh.auditing.noise import MIN_PAIRS
 from outweigh.data.pairs import Data, OnBadRows, PairSet, read_pairs
 from outweigh.data.records import plain
 from outweigh.data.split import hold_out
-from outweigh.errors import ConfigError
+from outweigh.errors import ConfigError, DataError
 from outweigh.evaluation.facts import PairFacts
 from outweigh.models.reward import RewardModel
 from outweigh.steps.audit import audit
@@ -53,6 +54,11 @@ def run(
         raise ConfigError(f"{out}: holds a finished run. Choose another folder, or remove it.")
     with clock("reading"):
         pairs, held_out, about = _read(data, eval, config, on_bad_rows)
+    if len(pairs) < MIN_PAIRS:
+        raise DataError(
+            f"run: got {len(pairs)} pairs to train on, want at least {MIN_PAIRS} to audit their labels. Give "
+            "more pairs, or train on these as they are: outweigh train DATA --out DIR"
+        )
     write_run(out, "run", asdict(config), about)
     found: dict[str, dict[str, Judged]] = {}
     trained: dict[str, Any] = {}

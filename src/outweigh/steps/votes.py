@@ -22,7 +22,6 @@ from outweigh.voting.scores import voters_votes, votes_from_scores
 from outweigh.voting.votes import Votes, held_out_strength
 
 COLUMNS = "columns"
-PLANTED = "planted"
 ASKED_AGAIN = 1  # full voters for the planted flips: each costs a training, and more find more
 
 BoolArray = NDArray[np.bool_]
@@ -77,7 +76,7 @@ def ask(
         votes = full_votes(
             pairs,
             training,
-            folder / PLANTED if planted else folder,
+            folder,
             models=ASKED_AGAIN if planted else how.trainings,
             fold_B=fold_B,
             swapped_B=swapped,

@@ -1,15 +1,17 @@
 """M reward models trained in every layer, as published, or given by the user: their gaps on every pair."""
 
+import hashlib
 import logging
 import shutil
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from outweigh.data.pairs import PairSet
+from outweigh.models.features import checkpoint_identity
 from outweigh.models.reward import RewardModel
 from outweigh.training.config import TrainConfig
 from outweigh.training.fit import fit
@@ -34,7 +36,8 @@ def full_votes(
 
     Without folds every model trains on all pairs and votes on them (as published). With folds each voter is
     one model a fold, trained without it, that votes on its pairs alone. `swapped_B` marks pairs whose label
-    the voters are to learn swapped. Finished voters lie in `folder` and are taken from there the next time.
+    the voters are to learn swapped. Finished voters lie in `folder`, under the hash of what they were trained
+    on and how, and are taken from there the next time.
     `first` is a model trained on all the pairs already, with the configuration as it is: it votes first.
 
     Source: Wang et al. 2024, arXiv:2401.06080, section 2.2: M = 10, same data, shuffled order.
@@ -47,18 +50,19 @@ def full_votes(
         for fold in [None] if fold_B is None else np.unique(fold_B):
             votes_on = np.arange(len(pairs)) if fold is None else np.flatnonzero(fold_B == fold)
             trains_on = np.arange(len(pairs)) if fold is None else np.flatnonzero(fold_B != fold)
-            place = folder / (f"voter-{voter}" if fold is None else f"voter-{voter}-without-{fold}")
-            logger.info("Voter %d of %d, %s.", voter + 1, models, place.name)
             given = first if voter == 0 else None
-            model = given or _voter(some_items(items, trains_on), own, place)
+            model = given or _voter(some_items(items, trains_on), own, folder)
             chosen, rejected = model.score_pairs(pairs.select(votes_on))
             gap_MB[voter, votes_on] = np.where(swapped[votes_on], rejected - chosen, chosen - rejected)
     return Votes(gap_MB, np.full(gap_MB.shape, fold_B is not None))
 
 
-def _voter(items: Items, config: TrainConfig, place: Path) -> RewardModel:
-    """The model trained in `place`, or the one that lies there already."""
+def _voter(items: Items, config: TrainConfig, folder: Path) -> RewardModel:
+    """The model trained so on the items, or the one that lies in the folder already."""
+    told = f"{items.key} {checkpoint_identity(config.backbone)} {asdict(config)}"
+    place = folder / f"voter-{hashlib.sha256(told.encode()).hexdigest()[:12]}"
     if not (place / "model").exists():
+        logger.info("A voter is trained in %s.", place)
         fit(items, config, place, resume=True)
         shutil.rmtree(place / "checkpoints", ignore_errors=True)
     return RewardModel.load(place / "model", precision=config.precision)
