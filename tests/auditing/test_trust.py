@@ -5,11 +5,13 @@ import dataclasses
 import numpy as np
 import pytest
 
-from outweigh.auditing.noise import NoiseEstimate
+from outweigh.auditing.audit import audit
+from outweigh.auditing.noise import NoiseEstimate, limited_noise
 from outweigh.auditing.trust import auroc_with_error, estimate_trust, planted_flips, reliability
 from outweigh.errors import DataError
 from outweigh.metrics.detection import auroc
 from outweigh.voting.scores import voters_votes
+from outweigh.voting.votes import Votes
 
 PAIRS = 4000
 CLEAN = NoiseEstimate(rate=0.0, low=0.0, high=0.01, slope=2.0, scale=1.0, pairs=PAIRS)
@@ -78,3 +80,40 @@ def test_what_is_claimed_of_planted_flips_is_seen():
     for row in reliability(votes, flipped, rate=0.0):
         # 400 pairs: a share of .5 has std .025; the voters' noise is normal, the model's logistic
         assert row.observed == pytest.approx(row.predicted, abs=0.15)
+
+
+def full_voters(rate, witness, ability, seed, pairs=1500):
+    """A voter that has learnt the labels beside the truth, a witness apart, and which labels are wrong."""
+    rng = np.random.default_rng(seed)
+    wrong, own, other = rng.random(pairs) < rate, rng.normal(size=pairs), rng.normal(size=pairs)
+
+    def vote(swapped):
+        truth = np.where(wrong ^ swapped, -1, 1)
+        gap, apart = truth * ability + 1.0 + own, truth * (witness + other)
+        return Votes(gap[None], np.zeros((1, pairs), bool), witness_B=apart)
+
+    return vote, wrong
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_weak_witness_makes_strong_voters_flip_no_right_labels(seed):
+    vote, wrong = full_voters(0.0, 0.2, 2.0, seed)
+    found = audit(vote(wrong), group_B=np.arange(1500), vote=vote, seed=seed)
+    assert found.noise.rate < 0.02 and not (found.wrong_probability > 0.5).any()
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.2, 0.3])
+def test_planted_flips_bring_the_rate_under_a_limit_near_the_truth(rate):
+    limits = []
+    for seed in range(10):
+        vote, wrong = full_voters(rate, 0.2, 2.0, seed)
+        flipped = planted_flips(1500, seed)
+        highest = dataclasses.replace(CLEAN, rate=0.49, low=0.0, high=0.49)
+        limits.append(limited_noise(highest, vote(flipped).gap_MB[0], flipped).rate - wrong.mean())
+    assert np.mean(np.array(limits) > -0.01) >= 0.9 and np.mean(limits) < 0.08
+
+
+def test_voters_who_know_nothing_limit_nothing():
+    rng = np.random.default_rng(0)
+    noise = dataclasses.replace(CLEAN, rate=0.3, high=0.4)
+    assert limited_noise(noise, rng.normal(size=PAIRS), planted_flips(PAIRS, 0)) == noise

@@ -14,6 +14,8 @@ from outweigh.data.config import TokenConfig
 from outweigh.denoising.policies import RepairOptions
 from outweigh.errors import ConfigError, DataError
 from outweigh.steps.config import AuditConfig, RunConfig
+from outweigh.steps.plan import passes, run_passes
+from outweigh.steps.run import resolved
 from outweigh.training.config import TrainConfig
 from outweigh.voting.config import ProbeConfig, VoteConfig
 
@@ -257,3 +259,14 @@ def test_without_the_gate_no_voter_is_asked_again_and_auto_is_refused(pairs_file
     assert found.audit.trust is None and found.results["audit"]["trust"] is None
     with pytest.raises(ConfigError, match="policy auto needs it"):
         audit_config(tiny_bert, trust=False)
+
+
+def test_the_passes_of_a_plan_count_every_training():
+    two = TrainConfig(epochs=2)
+    full = AuditConfig(votes=VoteConfig(method="full", trainings=3))
+    assert passes(AuditConfig(), two) == 1
+    assert passes(full, two) == 1 + 4 * 3 * 2 + 4  # features; three voters and one planted; their scores
+    assert passes(replace(full, trust=False, policy="flip"), two, given=1) == 1 + 2 * 3 * 2 + 3
+    folds = replace(full, votes=replace(full.votes, vote="out-of-fold", folds=5))
+    assert passes(folds, two, given=1) == 4 * 5 * 3 * 2 + 4
+    assert run_passes(resolved(RunConfig(train=two))) == 2 * 3 * 2 + 1 + 2 * 3 * 2 + 3

@@ -87,6 +87,7 @@ def audit(
             rule_agreement=rule_agreement,
             seed=seed,
         )
+        noise = trust.noise
     return Audit(
         strength=strength.mean,
         spread=strength.spread,

@@ -1,12 +1,15 @@
 """How many labels of a file are wrong, from strengths by voters that had not seen them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import expit
 
 from outweigh.errors import DataError
 from outweigh.metrics.arrays import FloatArray, IntArray
+
+BoolArray = NDArray[np.bool_]
 
 MIN_PAIRS = 100  # with fewer, the most confident tenth is under ten pairs
 BINS = 100  # of |strength|, with equally many pairs each
@@ -16,6 +19,7 @@ SLOPES = np.geomspace(0.01, 8.0, 90)
 # Log-normal: median, and std of the logarithm. Voters on data of known noise had 1.2 to 3.5. The prior does
 # not matter up to 30 % noise; at 40 % on `sense` it moved one estimate from 0.02 to 0.33.
 SLOPE_PRIOR, SLOPE_PRIOR_STD = 1.9, 1.0
+TENTHS = np.arange(1, 10) / 10
 SUPPORTED = 1.92  # nats of log likelihood under the best: half the 95 % point of chi square with one degree
 
 
@@ -84,6 +88,35 @@ def estimate_noise(held_out_B: FloatArray, group_B: IntArray, *, seed: int = 0) 
         scale,
         len(order),
     )
+
+
+def limited_noise(noise: NoiseEstimate, strength_B: FloatArray, flipped_B: BoolArray) -> NoiseEstimate:
+    """The estimate, brought under what planted flips (marks (B,)) allow, from the voters' strengths (B,).
+
+    Say a share u of the labels left alone, and a share p of the planted flips, is as doubtful as this or
+    more. Wrong labels are a share `rate` of the first and 1 - rate of the second, and right ones can't be
+    fewer than none, so that
+
+        rate <= u / (u + p)
+
+    wherever the line is drawn. It is near the truth where hardly a right label is that doubtful; where voters
+    know nothing it allows one half. Lines are drawn at tenths of the planted flips, each with the upper
+    97.5 % limit of its ratio. A witness on weak features may claim more wrong labels than strong voters can
+    miss.
+
+    Source: ours; the bound is that of mutually contaminated samples (Scott et al. 2013, COLT, Classification
+    with Asymmetric Label Noise).
+    """
+    planted_P, other_U = np.sort(strength_B[flipped_B]), np.sort(strength_B[~flipped_B])
+    line = np.quantile(planted_P, TENTHS)
+    planted = np.searchsorted(planted_P, line, side="right")
+    other = np.searchsorted(other_U, line, side="right") + 0.5  # none seen is not none there
+    p, u = planted / len(planted_P), np.minimum(other / len(other_U), 1.0)
+    error = np.sqrt((1 - p) / planted + (1 - u) / other)
+    most = u / p * np.exp(1.96 * error)
+    limit = float((most / (1 + most)).min())
+    rate, low, high = (min(each, limit) for each in (noise.rate, noise.low, noise.high))
+    return replace(noise, rate=rate, low=low, high=high)
 
 
 def _log_likelihoods(center: FloatArray) -> FloatArray:

@@ -1,13 +1,13 @@
 """Whether the audit may be trusted on this data: it must find flips that it planted itself."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from outweigh.auditing.noise import NoiseEstimate, estimate_noise
+from outweigh.auditing.noise import NoiseEstimate, estimate_noise, limited_noise
 from outweigh.auditing.strength import preference_strength
 from outweigh.auditing.wrong import wrong_probability
 from outweigh.errors import DataError
@@ -47,6 +47,7 @@ class Trust:
     repair: bool
     reason: str
     reliability: tuple[ReliabilityRow, ...]
+    noise: NoiseEstimate  # as given, and no more than the planted flips allow
 
 
 def planted_flips(pairs: int, seed: int, share: float = PLANTED_SHARE) -> NDArray[np.bool_]:
@@ -83,6 +84,7 @@ def estimate_trust(
         )
     votes = vote(flipped)
     strength = preference_strength(votes.gap_MB).mean
+    noise = limited_noise(noise, strength, flipped)
     observed, error = auroc_with_error(-strength, flipped)
     value = _undone(observed, noise.rate)
     low = min(_undone(observed - 1.96 * error, rate) for rate in (noise.low, noise.high))
@@ -99,6 +101,7 @@ def estimate_trust(
         repair=repair,
         reason=reason,
         reliability=reliability(votes, flipped, noise.rate),
+        noise=noise,
     )
 
 
@@ -115,6 +118,8 @@ def reliability(votes: Votes, flipped_B: NDArray[np.bool_], rate: float) -> tupl
     """
     held_out_B = held_out_strength(votes)
     noise = estimate_noise(held_out_B, np.arange(len(held_out_B)))
+    most = rate * (1 - flipped_B.mean()) + (1 - rate) * flipped_B.mean()
+    noise = replace(noise, rate=min(noise.rate, float(most)))
     claimed_B = wrong_probability(votes, noise)
     share, rate = float(flipped_B.mean()), min(rate, HIGHEST_CORRECTED_RATE)
     among_wrong = share * (1 - rate) / (share * (1 - rate) + (1 - share) * rate)

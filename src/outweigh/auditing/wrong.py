@@ -10,7 +10,9 @@ from outweigh.metrics.arrays import FloatArray, check_pairs
 from outweigh.voting.votes import Votes, held_out_strength
 
 LEAST_RATE = 0.001  # an estimate of 0 means "none seen"; it must not make every probability exactly 0
-SLOPES = np.geomspace(0.2, 20.0, 60)  # per root mean square of strength; full voters had 5 to 9
+SLOPES = np.geomspace(0.2, 20.0, 60)  # per root mean square of strength
+SLOPE_PRIOR, SLOPE_PRIOR_STD = 4.0, 1.0  # log-normal: full voters had 5 to 9, probes have 2; it decides alone
+# where the witness says nothing
 
 
 def wrong_probability(votes: Votes, noise: NoiseEstimate) -> FloatArray:
@@ -58,7 +60,7 @@ def _explains_witness(size_B: FloatArray, held_out_B: FloatArray, noise: NoiseEs
     By the noise estimate's model the witness's direction is right with probability r = sigma(slope |s| /
     scale), so it disagrees with a label with probability p r + (1 - p)(1 - r), were it and the voters
     independent given the truth. They are not quite: both find the same pairs hard. Fitting the level too
-    then claims far too many wrong labels, which is why the estimated rate fixes it.
+    then claims far too many wrong labels, which is why the estimated rate fixes it. The slope has a prior.
 
     Source: ours; its reliability on planted flips is in docs/measurements.md.
     """
@@ -71,9 +73,11 @@ def _explains_witness(size_B: FloatArray, held_out_B: FloatArray, noise: NoiseEs
         offset = brentq(lambda level: expit(level - slope * size_B).mean() - rate, -far, far)
         return np.asarray(expit(offset - slope * size_B))
 
-    def log_likelihood(wrong_B: FloatArray) -> float:
+    def log_posterior(slope: float) -> float:
+        wrong_B = curve(slope)
         against = wrong_B * right_B + (1 - wrong_B) * (1 - right_B)
         against = np.clip(against, 1e-9, 1 - 1e-9)
-        return float(np.mean(disagrees_B * np.log(against) + (1 - disagrees_B) * np.log1p(-against)))
+        each_B = disagrees_B * np.log(against) + (1 - disagrees_B) * np.log1p(-against)
+        return float(each_B.sum() - 0.5 * (np.log(slope / SLOPE_PRIOR) / SLOPE_PRIOR_STD) ** 2)
 
-    return max((curve(slope) for slope in SLOPES), key=log_likelihood)
+    return curve(max(SLOPES, key=log_posterior))

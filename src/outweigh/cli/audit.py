@@ -35,13 +35,13 @@ def main(arguments: Sequence[str]) -> None:
     from outweigh.steps.audit import audit
     from outweigh.steps.plan import passes, planned
 
-    votes = told.settings.votes
+    votes, full = told.settings.votes, told.settings.votes.method == "full"
     if told.common.dry_run:
         plan = planned(
             told.data,
-            model=votes.backbone,
-            tokens=votes.tokens,
-            passes=passes(told.settings, told.full, given=0),
+            model=told.full.backbone if full else votes.backbone,
+            tokens=told.full.tokens if full else votes.tokens,
+            passes=passes(told.settings, told.full),
             writes=[f"{told.out}/strength.parquet", f"{told.out}/audit.json"],
             on_bad_rows=told.on_bad_rows,
         )

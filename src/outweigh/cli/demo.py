@@ -14,7 +14,7 @@ class Demo:
     out: Path = Path("demo")
     """Folder for everything."""
     seed: int = 0
-    """Decides the heads, the order of the pairs and the resamples."""
+    """Decides the models' first weights, the order of the pairs and the resamples."""
     resume: bool = False
     """Take what is finished in DIR as it is, and go on from there."""
     common: Shared = field(default_factory=Common)
@@ -24,16 +24,17 @@ def main(arguments: Sequence[str]) -> None:
     """Parses and runs the demo."""
     told = parse(Demo, arguments)
     from outweigh.cli.show import planted_lines, run_lines, show, show_plan
-    from outweigh.data.config import TokenConfig
-    from outweigh.steps.demo import PAIRS, demo
-    from outweigh.steps.plan import planned
+    from outweigh.steps.demo import PAIRS, demo, demo_config
+    from outweigh.steps.plan import planned, run_passes
+    from outweigh.steps.run import resolved
 
     if told.common.dry_run:
+        config = resolved(demo_config(told.seed))
         plan = planned(
             str(PAIRS / "train.jsonl.gz"),
-            model="minilm",
-            tokens=TokenConfig(),
-            passes=1 + 4 * 3 * 2,
+            model=config.train.backbone,
+            tokens=config.train.tokens,
+            passes=run_passes(config),
             writes=[f"{told.out}/report.html"],
         )
         return show_plan(told.common, plan)

@@ -13,7 +13,10 @@ from outweigh.steps.config import RunConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """audit -> denoise -> train -> evaluate -> report. Without --eval a tenth of the prompts is held out."""
+    """train -> audit -> denoise -> train again -> evaluate -> report; a tenth of the prompts is held out.
+
+    Four trainings with full voters, two with --audit.votes.method probes.
+    """
 
     data: tyro.conf.Positional[str]
     """File, folder or Hub data set of pairs."""
@@ -33,16 +36,16 @@ def main(arguments: Sequence[str]) -> None:
     """Parses and runs."""
     told = parse(Run, arguments)
     from outweigh.cli.show import run_lines, show, show_plan
-    from outweigh.steps.plan import passes, planned
-    from outweigh.steps.run import run
+    from outweigh.steps.plan import planned, run_passes
+    from outweigh.steps.run import resolved, run
 
-    settings = told.settings
+    settings = resolved(told.settings)
     if told.common.dry_run:
         plan = planned(
             told.data,
             model=settings.train.backbone,
             tokens=settings.train.tokens,
-            passes=passes(settings.audit, settings.train, given=1) + 2 * 3 * settings.train.epochs,
+            passes=run_passes(settings),
             writes=[f"{told.out}/{name}" for name in ("model", "results.json", "report.html")],
             on_bad_rows=told.on_bad_rows,
         )

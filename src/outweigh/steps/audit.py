@@ -1,6 +1,6 @@
 """`outweigh audit`: how good the labels are, pair by pair and as a whole."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +18,6 @@ from outweigh.data.writing import replaced_whole
 from outweigh.denoising.policies import Repair, repair
 from outweigh.metrics.arrays import FloatArray
 from outweigh.metrics.intervals import choose_unit
-from outweigh.models.reward import RewardModel
 from outweigh.steps.config import AuditConfig
 from outweigh.steps.record import Stopwatch, described, headed, peak_memory, write_json, write_run
 from outweigh.steps.votes import Asked, ask
@@ -46,23 +45,26 @@ def audit(
     training: TrainConfig | None = None,
     on_bad_rows: OnBadRows = "error",
     of: Data | None = None,
-    first: RewardModel | None = None,
+    first_gap_B: FloatArray | None = None,
 ) -> Audited:
     """The audit of the pairs' labels; written to `out/strength.parquet` and `out/audit.json` if given.
 
-    `training` is of the full voters, and `first` a model trained so on the pairs already, which votes first.
-    Where `data` is a selection of pairs, `of` names the data that they are of.
+    `training` is of the full voters, and `first_gap_B` the gaps (B,) of a model trained so on the pairs
+    already, the first of them. Where `data` is a selection of pairs in a larger piece of work, `of` names the
+    data that they are of, and no run.yaml is written.
 
     Raises:
         DataError, ConfigError, ModelError: with what to do. Fewer than 100 pairs are too few to audit.
     """
     config, training, clock = config or AuditConfig(), training or TrainConfig(), Stopwatch()
+    if config.votes.method == "auto":
+        config = replace(config, votes=replace(config.votes, method="probes"))
     folder = Path(out) if out is not None else None
     with clock("reading"):
         pairs = read_pairs(data, on_bad_rows=on_bad_rows)
         about = described(data if of is None else of, pairs)
     with clock("voting"):
-        asked = ask(pairs, config, training, (folder or Path(".")) / "voters", first)
+        asked = ask(pairs, config, training, folder and folder / "voters", first_gap_B)
     with clock("auditing"):
         found = judged(pairs, asked, config)
     policy = config.policy
@@ -83,7 +85,8 @@ def audit(
     if folder is not None:
         if pairs.counts.bad_rows:
             pairs.write_bad_rows(folder / "bad_rows.jsonl")
-        write_run(folder, "audit", asdict(config), about)
+        if of is None:
+            write_run(folder, "audit", asdict(config) | {"training": asdict(training)}, about)
         _write_strength(folder / "strength.parquet", pairs, found, recommended)
         write_json(folder / "audit.json", results)
     return Audited(pairs, found, recommended, results)

@@ -19,9 +19,10 @@ class AuditConfig:
     repair: RepairOptions = field(default_factory=RepairOptions)
     """What the policies leave open."""
     trust: bool = True
-    """Plant flips to see whether the audit finds them, as policy auto must; a training with full voters."""
+    """Plant flips to see whether the voters find them; with full voters it costs a training, and voters that
+    came trained can't be asked again."""
     seed: int = 0
-    """Decides the voters, the planted flips and the resamples."""
+    """Decides the probes, the folds, the planted flips and the resamples; full voters have training's."""
 
     def __post_init__(self) -> None:
         if self.policy not in ("auto", *POLICIES):
@@ -34,7 +35,7 @@ class AuditConfig:
 class RunConfig:
     """The whole way of a file of pairs."""
 
-    audit: AuditConfig = field(default_factory=lambda: AuditConfig(votes=VoteConfig(method="full")))
+    audit: AuditConfig = field(default_factory=AuditConfig)
     """How the labels are judged; full voters train as `train` says, and the plain model is the first."""
     train: TrainConfig = field(default_factory=TrainConfig)
     """How the reward models are trained, before and after the repair."""

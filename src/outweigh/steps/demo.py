@@ -26,12 +26,7 @@ def demo(*, out: str | Path, seed: int = 0, resume: bool = False) -> dict[str, A
     Raises:
         ConfigError: `out` holds a finished run.
     """
-    out = Path(out)
-    config = RunConfig(
-        audit=AuditConfig(votes=VoteConfig(method="full", tokens=SHORT), seed=seed),
-        train=TrainConfig(tokens=SHORT, epochs=2, seed=seed),
-        seed=seed,
-    )
+    out, config = Path(out), demo_config(seed)
     train, held_out = PAIRS / "train.jsonl.gz", PAIRS / "eval.jsonl.gz"
     results = run(train, out=out, eval=[held_out], config=config, resume=resume)
     results["command"] = "demo"
@@ -39,6 +34,12 @@ def demo(*, out: str | Path, seed: int = 0, resume: bool = False) -> dict[str, A
     write_json(out / "results.json", results)
     write_page(results, read_pairs(train), out)
     return results
+
+
+def demo_config(seed: int = 0) -> RunConfig:
+    """Two epochs, and texts no longer than the demo's are."""
+    audit = AuditConfig(votes=VoteConfig(tokens=SHORT), seed=seed)
+    return RunConfig(audit=audit, train=TrainConfig(tokens=SHORT, epochs=2, seed=seed), seed=seed)
 
 
 def planted(data: Path, audit: Path) -> dict[str, Any]:

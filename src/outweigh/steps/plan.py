@@ -13,9 +13,9 @@ from outweigh.data.records import Text
 from outweigh.data.tokens import encode, truncate
 from outweigh.models.loading import load_classifier, load_tokenizer
 from outweigh.models.reward import RewardModel
-from outweigh.steps.config import AuditConfig
+from outweigh.steps.config import AuditConfig, RunConfig
 from outweigh.steps.record import described
-from outweigh.steps.votes import ASKED_AGAIN
+from outweigh.steps.votes import ASKED_AGAIN, COLUMNS
 from outweigh.training.config import TrainConfig
 
 SAMPLE = 64  # texts timed
@@ -60,16 +60,23 @@ def planned(
     }
 
 
-def passes(audit: AuditConfig, training: TrainConfig, *, given: int) -> float:
+def passes(audit: AuditConfig, training: TrainConfig, *, given: int = 0) -> float:
     """Forward passes that an audit costs; `given` full voters are trained already."""
     votes, again = audit.votes, ASKED_AGAIN if audit.trust else 0
     if votes.voters:
-        return float(len(votes.voters))
-    if votes.method == "probes":
+        return 0.0 if votes.voters == (COLUMNS,) else float(len(votes.voters))
+    if votes.method in ("auto", "probes"):
         return 1.0
-    parts = 1 if votes.vote == "in-sample" else votes.folds
-    trained = (votes.trainings - given + again) * parts
-    return 1 + trained * TRAINING_PASSES * training.epochs + votes.trainings + again
+    trained, scored = votes.trainings + again - given, votes.trainings + again
+    if votes.vote == "out-of-fold":  # each pair's voters see the other folds
+        return (trained + given) * votes.folds * TRAINING_PASSES * training.epochs + scored
+    return 1 + trained * TRAINING_PASSES * training.epochs + scored
+
+
+def run_passes(config: RunConfig) -> float:
+    """Forward passes that a run costs at most: the plain training, the audit, and the training repaired."""
+    trainings = 2 * TRAINING_PASSES * config.train.epochs
+    return trainings + passes(config.audit, config.train, given=1)
 
 
 def plan_lines(plan: Mapping[str, Any]) -> list[str]:

@@ -1,8 +1,9 @@
 """`outweigh run`: a file of pairs -> a reward model from audited, repaired labels, its proof and a report."""
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +50,11 @@ def run(
     Raises:
         DataError, ConfigError, ModelError, TrainingError: with what to do.
     """
-    config, out, clock = config or RunConfig(), Path(out), Stopwatch()
+    config, out, clock = resolved(config or RunConfig()), Path(out), Stopwatch()
     if (out / "results.json").exists():
         raise ConfigError(f"{out}: holds a finished run. Choose another folder, or remove it.")
+    if not resume and any((out / name).exists() for name in ("model", PLAIN)):
+        raise ConfigError(f"{out}: holds an unfinished run. Go on with --resume, or choose another folder.")
     with clock("reading"):
         pairs, held_out, about = _read(data, eval, config, on_bad_rows)
     if len(pairs) < MIN_PAIRS:
@@ -64,18 +67,19 @@ def run(
     trained: dict[str, Any] = {}
     with clock("training, plain"):
         model, trained[PLAIN] = _trained(pairs, config.train, _plain_folder(out), resume)
-    with clock("audit"):
-        if not (resume and (out / "audit.json").exists()):
-            audit(pairs, out=out, config=config.audit, training=config.train, of=data, first=model)
-        audited = json.loads((out / "audit.json").read_text(encoding="utf-8"))
-    with clock("denoise"):
-        repaired = denoise(data, audit=out, out=out / "pairs.clean.jsonl")
     with clock("evaluation"):
         found[PLAIN] = _judged(model, held_out, config)
+    if not (resume and (out / "audit.json").exists()):
+        with clock("scoring"):
+            gap_B = np.subtract(*model.score_pairs(pairs))
+        del model  # the next ones may need its memory
+        audit(pairs, out=out, config=config.audit, training=config.train, of=data, first_gap_B=gap_B)
+    audited = json.loads((out / "audit.json").read_text(encoding="utf-8"))
+    with clock("denoise"):
+        repaired = denoise(data, audit=out, out=out / "pairs.clean.jsonl")
     if set(repaired["actions"]) == {"keep"}:
         _settle(out)
     else:
-        del model  # the next one may need its memory
         with clock("training, repaired"):
             clean = read_pairs(out / "pairs.clean.jsonl", keep=["strength"])
             model, trained[REPAIRED] = _trained(clean, config.train, out, resume)
@@ -87,6 +91,13 @@ def run(
     write_json(out / "results.json", results)
     write_page(results, pairs, out)
     return results
+
+
+def resolved(config: RunConfig) -> RunConfig:
+    """The configuration with voters that are full unless told otherwise: one is trained in any case."""
+    votes = config.audit.votes
+    votes = replace(votes, method="full" if votes.method == "auto" else votes.method)
+    return replace(config, audit=replace(config.audit, votes=votes))
 
 
 def _read(
@@ -137,8 +148,7 @@ def _settle(out: Path) -> None:
     for name in SETTLES:
         if (out / PLAIN / name).exists():
             (out / PLAIN / name).rename(out / name)
-    if (out / PLAIN).exists():
-        (out / PLAIN).rmdir()
+    shutil.rmtree(out / PLAIN, ignore_errors=True)  # what a kill in the middle of a save left
 
 
 def _judged(model: RewardModel, held_out: Mapping[str, PairSet], config: RunConfig) -> dict[str, Judged]:

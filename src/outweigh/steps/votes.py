@@ -12,14 +12,13 @@ from outweigh.data.pairs import PairSet
 from outweigh.data.split import folds
 from outweigh.errors import ConfigError
 from outweigh.models.features import pair_features
-from outweigh.models.reward import RewardModel
 from outweigh.steps.config import AuditConfig
 from outweigh.training.config import TrainConfig
 from outweigh.voting.config import VoteConfig
 from outweigh.voting.full import full_votes, model_votes
 from outweigh.voting.probes import probe_votes
 from outweigh.voting.scores import voters_votes, votes_from_scores
-from outweigh.voting.votes import Votes, held_out_strength
+from outweigh.voting.votes import FloatArray, Votes, held_out_strength
 
 COLUMNS = "columns"
 ASKED_AGAIN = 1  # full voters for the planted flips: each costs a training, and more find more
@@ -43,13 +42,13 @@ def ask(
     pairs: PairSet,
     config: AuditConfig,
     training: TrainConfig,
-    folder: Path,
-    first: RewardModel | None = None,
+    folder: Path | None,
+    first_gap_B: FloatArray | None = None,
 ) -> Asked:
     """The votes of the configured ensemble.
 
-    Full voters train as `training` says and are kept in `folder`; `first` is one that is trained already. In
-    sample they have seen every label, so the probes, out of their bags, are witness beside them.
+    Full voters train as `training` says and are kept in `folder`; of the first the gaps may be there already.
+    In sample they have seen every label, so the probes, out of their bags, are witness beside them.
 
     Raises:
         ConfigError: `columns` among the voters, and the data has none.
@@ -80,7 +79,7 @@ def ask(
             models=ASKED_AGAIN if planted else how.trainings,
             fold_B=fold_B,
             swapped_B=swapped,
-            first=None if planted or fold_B is not None else first,
+            first_gap_B=None if planted or fold_B is not None else first_gap_B,
         )
         return votes if fold_B is not None else replace(votes, witness_B=held_out_strength(probes(swapped)))
 

@@ -1,5 +1,6 @@
 """Checkpoints that appear whole, are verified before use, and passed over when they are not."""
 
+import errno
 import hashlib
 import json
 import logging
@@ -36,8 +37,8 @@ def full_disk_named(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, SafetensorError) as error:
-        full = "No space left" in str(error) or shutil.disk_usage(folder).free < LEAST_FREE
-        if not full:
+        said = any(os.strerror(code) in str(error) for code in (errno.ENOSPC, errno.EDQUOT))
+        if not said and shutil.disk_usage(folder if folder.exists() else folder.parent).free >= LEAST_FREE:
             raise
         raise TrainingError(
             f"{folder}: the disk is full. Free space and go on with --resume, or choose another place."

@@ -12,7 +12,7 @@ class ProbeConfig:
     """How the heads are built and trained. The defaults are measured: docs/measurements.md, noise metrics."""
 
     models: int = 10
-    """Heads; with folds, on each pair."""
+    """Heads that are trained; with folds, a fold."""
     kind: Literal["mlp", "linear"] = "mlp"
     """A hidden layer under the reward, or none."""
     width: int = 32
@@ -43,9 +43,9 @@ class ProbeConfig:
 class VoteConfig:
     """Which ensemble judges each pair."""
 
-    method: Literal["probes", "full"] = "probes"
-    """probes: heads on a frozen backbone's features; full: whole reward models, as published, which the
-    probes tell how many labels are wrong."""
+    method: Literal["auto", "probes", "full"] = "auto"
+    """probes: heads on a frozen backbone's features; full: whole reward models, as published, while the
+    probes tell how many labels are wrong; auto: full in run, which trains the first anyway, else probes."""
     backbone: str = "minilm"
     """The probes' backbone: a folder, a Hub name, or a bundled model: minilm, smollm2."""
     voters: tuple[str, ...] = ()

@@ -4,8 +4,10 @@ import hashlib
 import logging
 import shutil
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,36 +27,48 @@ logger = logging.getLogger(__name__)
 def full_votes(
     pairs: PairSet,
     config: TrainConfig,
-    folder: Path,
+    folder: Path | None,
     *,
     models: int,
     fold_B: NDArray[np.int64] | None = None,
     swapped_B: NDArray[np.bool_] | None = None,
-    first: RewardModel | None = None,
+    first_gap_B: FloatArray | None = None,
 ) -> Votes:
     """Votes of M models that differ in seed, so in their head's first weights and the order of the pairs.
 
     Without folds every model trains on all pairs and votes on them (as published). With folds each voter is
     one model a fold, trained without it, that votes on its pairs alone. `swapped_B` marks pairs whose label
     the voters are to learn swapped. Finished voters lie in `folder`, under the hash of what they were trained
-    on and how, and are taken from there the next time.
-    `first` is a model trained on all the pairs already, with the configuration as it is: it votes first.
+    on and how, and are taken from there the next time; without a folder none is kept. `first_gap_B` are the
+    gaps of a model trained as configured already: it may have kept a validation part from training.
 
     Source: Wang et al. 2024, arXiv:2401.06080, section 2.2: M = 10, same data, shuffled order.
     """
     swapped = np.zeros(len(pairs), dtype=bool) if swapped_B is None else swapped_B
     items = swapped_items(items_of(pairs), swapped)
+    everything = np.arange(len(pairs))
     gap_MB = np.empty((models, len(pairs)))
-    for voter in range(models):
-        own = replace(config, seed=config.seed + voter, validation=0.0, evaluations=0)
-        for fold in [None] if fold_B is None else np.unique(fold_B):
-            votes_on = np.arange(len(pairs)) if fold is None else np.flatnonzero(fold_B == fold)
-            trains_on = np.arange(len(pairs)) if fold is None else np.flatnonzero(fold_B != fold)
-            given = first if voter == 0 else None
-            model = given or _voter(some_items(items, trains_on), own, folder)
-            chosen, rejected = model.score_pairs(pairs.select(votes_on))
-            gap_MB[voter, votes_on] = np.where(swapped[votes_on], rejected - chosen, chosen - rejected)
+    with nullcontext(folder) if folder else TemporaryDirectory() as place:
+        for voter in range(models):
+            if voter == 0 and first_gap_B is not None:
+                gap_MB[0] = first_gap_B
+                continue
+            for fold in [None] if fold_B is None else np.unique(fold_B):
+                votes_on = everything if fold is None else np.flatnonzero(fold_B == fold)
+                trains_on = everything if fold is None else np.flatnonzero(fold_B != fold)
+                model = _voter(some_items(items, trains_on), _own(config, voter), Path(place))
+                chosen, rejected = model.score_pairs(pairs.select(votes_on))
+                gap_MB[voter, votes_on] = np.where(swapped[votes_on], rejected - chosen, chosen - rejected)
     return Votes(gap_MB, np.full(gap_MB.shape, fold_B is not None))
+
+
+def _own(config: TrainConfig, voter: int) -> TrainConfig:
+    """A voter's configuration: another seed, every pair trained on, and nothing published."""
+    private = {
+        key: value for key, value in config.trainer.items() if not key.startswith(("push_to_", "hub_"))
+    }
+    own = replace(config, seed=config.seed + voter, trainer=private)
+    return replace(own, validation=0.0, patience=None, keep="last")
 
 
 def _voter(items: Items, config: TrainConfig, folder: Path) -> RewardModel:
