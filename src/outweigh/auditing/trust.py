@@ -18,7 +18,7 @@ Vote = Callable[[NDArray[np.bool_]], Votes]  # the votes (M, B) where these labe
 
 PLANTED_SHARE = 0.1  # each planted flip also misleads the voters
 THRESHOLD = 0.8  # measured: docs/measurements.md, trust gate
-LEAST_LIMIT = 0.65  # of its interval: ten planted flips reach 0.8 by chance, and so does a rate not known
+LEAST_LIMIT = 0.65  # of its interval, for few planted flips or an unknown rate: they reach 0.8 by chance
 MIN_PLANTED = 10
 TENTHS = 10
 HIGHEST_CORRECTED_RATE = 0.4  # beyond it the correction multiplies the sampling error by more than five
@@ -65,13 +65,13 @@ def estimate_trust(
     rule_agreement: float | None = None,
     seed: int = 0,
 ) -> Trust:
-    """How well the same voters find a tenth of the labels, swapped at random, and whether to repair.
+    """How well voters of the same kind find a tenth of the labels, swapped at random, and whether to repair.
 
     Of the planted flips a share, the noise rate, was wrong before, and is right now; as much of the others is
     wrong. Both shrink what is seen to AUROC' - 1/2 = (1 - 2 rate) (AUROC - 1/2), which is undone with the
-    estimated rate; its limits are undone in the limits of the AUROC, beside the sampling error. The voters
-    learn from noisier labels than in the real vote, so they are somewhat better than this says. It holds for
-    wrong labels spread evenly, as planted ones are.
+    estimated rate, brought under what the planted flips allow; its limits go into those of the AUROC, beside
+    the sampling error. The voters learn from noisier labels than in the real vote, and may be fewer, so they
+    are somewhat better than this says. It holds for wrong labels spread evenly, as planted ones are.
 
     Raises:
         DataError: fewer than 100 pairs, too few to plant flips in.

@@ -97,10 +97,9 @@ def _compute(
         )
     cut_layers(model)
     model = model.to(device).eval()
+    # A pad token that we added has no embedding here; which one stands in its place is masked
     known = tokenizer.pad_token_id < model.get_input_embeddings().num_embeddings
-    pad_token = (
-        tokenizer.pad_token_id if known else 0
-    )  # a pad token of our own has no embedding; it is masked
+    pad_token = tokenizer.pad_token_id if known else 0
     renderer = Renderer(tokenizer, tokens.template)
     dtype = autocast_dtype(device, precision)
     with appearing_whole(folder) as unfinished, progress("features", len(first)) as advance:

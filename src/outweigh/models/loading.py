@@ -49,9 +49,8 @@ def load_tokenizer(name: str | Path, *, trust_remote_code: bool = False) -> Any:
     """
     with explained(name):
         tokenizer = AutoTokenizer.from_pretrained(resolve(name), trust_remote_code=trust_remote_code)
-    if len(tokenizer) <= len(
-        tokenizer.all_special_ids
-    ):  # what transformers makes where the files are missing
+    # Where its files are missing, transformers makes a tokenizer of special tokens alone
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
         raise ModelError(f"{name}: its tokenizer has no vocabulary. Add tokenizer.json beside the weights.")
     if tokenizer.pad_token is None or tokenizer.pad_token == tokenizer.eos_token:
         tokenizer.add_special_tokens({"pad_token": PAD_TOKEN})

@@ -73,7 +73,7 @@ def audit(
     recommended = repair(policy, found.strength, found.spread, found.wrong_probability, config.repair)
     results = headed("audit", config.seed) | {
         "data": about,
-        "audit": summary(found, config, asked),
+        "audit": summary(found, config, training, asked),
         "denoise": {
             "policy": policy,
             "options": asdict(config.repair),
@@ -105,12 +105,13 @@ def judged(pairs: PairSet, asked: Asked, config: AuditConfig) -> Audit:
     )
 
 
-def summary(found: Audit, config: AuditConfig, asked: Asked) -> dict[str, Any]:
+def summary(found: Audit, config: AuditConfig, training: TrainConfig, asked: Asked) -> dict[str, Any]:
     """What audit.json and the report say of the whole file."""
     trust = found.trust
+    backbone = training.backbone if config.votes.method == "full" else config.votes.backbone
     return {
         "method": "voters" if config.votes.voters else config.votes.method,
-        "backbone": None if config.votes.voters else config.votes.backbone,
+        "backbone": None if config.votes.voters else backbone,
         "models": found.voters,
         "vote": config.votes.vote,
         "unit": asked.fold_unit,

@@ -28,7 +28,7 @@ from outweigh.training.fit import fit
 DOUBTFUL = 200
 """Most doubtful pairs that the report shows."""
 PLAIN, REPAIRED = "plain", "repaired"
-SETTLES = ("model", "training.json", "checkpoints")  # of out/plain; the model first, as a sign
+SETTLES = ("model", "training.json", "checkpoints")  # moved in this order: the model says that it began
 
 
 def run(

@@ -21,7 +21,7 @@ from outweigh.voting.scores import voters_votes, votes_from_scores
 from outweigh.voting.votes import FloatArray, Votes, held_out_strength
 
 COLUMNS = "columns"
-ASKED_AGAIN = 1  # full voters for the planted flips: each costs a training, and more find more
+ASKED_AGAIN = 1  # full voters for the planted flips, a training each; one finds fewer than two or ten
 
 BoolArray = NDArray[np.bool_]
 IntArray = NDArray[np.int64]
