@@ -195,7 +195,7 @@ def gate(data: Data, seeds: range) -> Iterator[dict[str, Any]]:
     for voters, (pooling, config) in VOTERS.items():
         own = pooled(data.layers_NLH, pooling)
         for share in (0.0, 0.1, 0.2, 0.3):
-            values, gains = [], []
+            trusts, gains = [], []
             for seed in seeds:
                 part = hold_out(data.pairs, 0.25, seed, "prompt")
                 chosen, rejected, _ = data.planted(share, seed, part.train)
@@ -210,14 +210,20 @@ def gate(data: Data, seeds: range) -> Iterator[dict[str, Any]]:
                 votes = vote(np.zeros(len(chosen), dtype=bool))
                 strength, held_out = preference_strength(votes.gap_MB), held_out_strength(votes)
                 rate = estimate_noise(held_out, np.arange(len(chosen)))
-                values.append(estimate_trust(vote, noise=rate, seed=seed + 100).auroc)
-                claimed = wrong_probability(votes, rate)
+                trusts.append(estimate_trust(vote, noise=rate, seed=seed + 100))
+                claimed = wrong_probability(votes, trusts[-1].noise)
                 flip = repair("flip", strength.mean, strength.spread, claimed).flip
                 every = np.ones(len(chosen))
                 labels = np.where(flip, rejected, chosen), np.where(flip, chosen, rejected), every
                 after = accuracy(features, data, part.eval, labels, seed)
                 gains.append(after - accuracy(features, data, part.eval, (chosen, rejected, every), seed))
-            yield {"voters": voters, "planted": share, "trust": float(np.mean(values))} | mean_and_std(gains)
+            found = {
+                "trust": float(np.mean([each.auroc for each in trusts])),
+                "low": float(np.mean([each.low for each in trusts])),
+                "repair": float(np.mean([each.repair for each in trusts])),
+                "noise rate": float(np.mean([each.noise.rate for each in trusts])),
+            }
+            yield {"voters": voters, "planted": share} | found | mean_and_std(gains)
 
 
 PARTS = {"poolings": poolings, "metrics": metrics, "noise": noise, "repairs": repairs, "gate": gate}
@@ -236,7 +242,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--cache", type=Path, default=Path("/tmp/outweigh-bench"))
     parser.add_argument("--out", type=Path, default=Path("bench/results/noise_metrics.json"))
+    parser.add_argument("--voters", nargs="+", default=list(VOTERS), choices=list(VOTERS), help="of the gate")
     told = parser.parse_args()
+    for voters in set(VOTERS) - set(told.voters):
+        del VOTERS[voters]
     seeds = range(FIRST_SEED, FIRST_SEED + told.seeds)
     results = json.loads(told.out.read_text()) if told.out.exists() else {}
     for name in told.names:
