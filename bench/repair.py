@@ -2,10 +2,12 @@
 
     python bench/repair.py --names arguments --planted 0 0.2 --seeds 3 --split test
 
-Every cell (data, planted share, seed) is one `outweigh.run` with its defaults, but for two things: flipping
+Every cell (data, planted share, seed) is one `outweigh.run` with its defaults, but for two things: the policy
 is forced, so that what it does is seen where the gate would have kept the labels, too; and wrong labels are
-planted in the training pairs. With --split validation (for all decisions) a quarter of the training file's
-prompts is held out; with --split test (for the final figure) the test file is read.
+planted in the training pairs. Further policies repair the same file from the same audit.
+
+With --split validation (for all decisions) a quarter of the training file's prompts is held out; with --split
+test (for the final figure) the test file is read.
 
 Cells are written to bench/results/repair.json as they end, and taken from there the next time, so that hours
 of work may be cut into pieces. Prints one line a cell, then means and standard deviations over seeds.
@@ -60,9 +62,11 @@ def files(name: str, folder: Path, split: str, share: float, seed: int, work: Pa
     return train, held, set(np.flatnonzero(wrong).tolist())
 
 
-def cell(name: str, folder: Path, split: str, share: float, seed: int, config: RunConfig) -> dict[str, Any]:
-    """What one run finds and gains."""
-    audit = replace(config.audit, seed=seed)
+def cell(
+    name: str, folder: Path, split: str, share: float, seed: int, config: RunConfig, policies: list[str]
+) -> dict[str, Any]:
+    """What one run finds, and gains by its policy; then, from the same audit, by the further policies."""
+    audit = replace(config.audit, seed=seed, policy=policies[0])
     config = replace(config, audit=audit, train=replace(config.train, seed=seed), seed=seed)
     with tempfile.TemporaryDirectory() as place:
         work = Path(place)
@@ -70,19 +74,28 @@ def cell(name: str, folder: Path, split: str, share: float, seed: int, config: R
         outweigh.run(train, out=work / "run", eval=[held], config=config)
         results = json.loads((work / "run" / "results.json").read_text())
         table = pq.read_table(work / "run" / "strength.parquet").to_pydict()
+        models = {"plain": work / "run" / "model"}
+        if "repaired" in results["evaluation"]:
+            models = {"plain": work / "run" / "plain" / "model", policies[0]: work / "run" / "model"}
+        for policy in policies[1:]:
+            rows, out = work / f"{policy}.jsonl", work / policy
+            outweigh.denoise(train, audit=work / "run", out=rows, policy=policy)
+            outweigh.train(rows, out=out, config=config.train)
+            models[policy] = out / "model"
+        outweigh.evaluate(held, models=models, out=work / "evaluation.json", seed=seed)
+        found = json.loads((work / "evaluation.json").read_text())
+    (judged,) = found["sets"].values()
     claimed = np.array(table["wrong_probability"])
     wrong = np.array([row in planted for row in table["row"]])
-    evaluation = {model: each["accuracy"] for model, each in results["evaluation"].items()}
-    length = next(iter(results["evaluation"].values()))["longer_wins"]
-    found = {"noise_rate": results["audit"]["noise_rate"], "trust": results["audit"]["trust"]}
+    about = {"noise_rate": results["audit"]["noise_rate"], "trust": results["audit"]["trust"]}
     if share:
         hits = precision_recall(claimed, wrong, threshold=0.5)
-        found |= {"auroc": auroc(claimed, wrong), "precision": hits.precision, "recall": hits.recall}
+        about |= {"auroc": auroc(claimed, wrong), "precision": hits.precision, "recall": hits.recall}
     return {
-        "accuracy": evaluation,
-        "length": length,
-        "comparison": results["comparison"],
-        "audit": found,
+        "accuracy": {model: each["accuracy"] for model, each in judged["evaluation"].items()},
+        "length": judged["evaluation"]["plain"]["longer_wins"],
+        "comparisons": judged["comparisons"],
+        "audit": about,
         "actions": results["denoise"]["actions"],
         "seconds": results["seconds"],
         "pairs": len(claimed),
@@ -95,12 +108,14 @@ def lines(cells: dict[str, Any]) -> Iterator[str]:
     for key, found in cells.items():
         groups.setdefault(key.rpartition(" ")[0], []).append(found)
     for key, each in groups.items():
-        plain = np.array([100 * found["accuracy"]["plain"]["value"] for found in each])
-        after = np.array(
-            [100 * found["accuracy"].get("repaired", found["accuracy"]["plain"])["value"] for found in each]
-        )
-        parts = [key, f"{len(each)} seeds", f"plain {spread(plain)}", f"flipped {spread(after)}"]
-        parts += [f"gain {spread(after - plain)}", f"length rule {100 * each[0]['length']['value']:.2f}"]
+        value = {
+            name: np.array([100 * found["accuracy"][name]["value"] for found in each])
+            for name in each[0]["accuracy"]
+        }
+        parts = [key, f"{len(each)} seeds", f"length rule {100 * each[0]['length']['value']:.2f}"]
+        parts += [f"plain {spread(value['plain'])}"]
+        for name in value.keys() - {"plain"}:
+            parts += [f"{name} {spread(value[name])} gains {spread(value[name] - value['plain'])}"]
         for name in ("auroc", "precision", "recall"):
             if name in each[0]["audit"]:
                 parts.append(f"{name} {np.mean([found['audit'][name] for found in each]):.3f}")
@@ -133,12 +148,15 @@ def main() -> None:
     parser.add_argument("--split", choices=["validation", "test"], default="validation")
     parser.add_argument("--method", choices=["probes", "full"], default="full")
     parser.add_argument("--learner", choices=["full", "frozen"], default="full")
+    parser.add_argument("--policies", nargs="+", default=["flip"], help="forced; one training each")
     parser.add_argument("--no-trust", action="store_true", help="without the gate, which costs a training")
     parser.add_argument("--out", type=Path, default=Path("bench/results/repair.json"))
     told = parser.parse_args()
     config = RunConfig(
         audit=AuditConfig(
-            votes=VoteConfig(method=told.method, tokens=TOKENS), policy="flip", trust=not told.no_trust
+            votes=VoteConfig(method=told.method, tokens=TOKENS),
+            policy=told.policies[0],
+            trust=not told.no_trust,
         ),
         train=TrainConfig(tokens=TOKENS, method=told.learner),
     )
@@ -148,7 +166,7 @@ def main() -> None:
                 key = f"{name} {told.split} {told.method} {told.learner} {share:g} {seed}"
                 if key in stored(told.out):
                     continue
-                found = cell(name, told.data, told.split, share, seed, config)
+                found = cell(name, told.data, told.split, share, seed, config, told.policies)
                 with replaced_whole(told.out) as out:
                     cells = stored(told.out) | {key: found}
                     out.write((json.dumps(cells, indent=1, sort_keys=True) + "\n").encode())
