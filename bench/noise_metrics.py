@@ -9,7 +9,8 @@ all share one prompt), with the labels as they are, by heads trained on the othe
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -189,10 +190,11 @@ def repairs(data: Data, seeds: range) -> Iterator[dict[str, Any]]:
             )
 
 
-def gate(data: Data, seeds: range) -> Iterator[dict[str, Any]]:
+def gate(data: Data, seeds: range, names: Sequence[str] = tuple(VOTERS)) -> Iterator[dict[str, Any]]:
     """What the trust gate says of voters of falling ability, and what flipping by them gains."""
     features = pooled(data.layers_NLH, POOLING)
-    for voters, (pooling, config) in VOTERS.items():
+    for voters in names:
+        pooling, config = VOTERS[voters]
         own = pooled(data.layers_NLH, pooling)
         for share in (0.0, 0.1, 0.2, 0.3):
             trusts, gains = [], []
@@ -244,15 +246,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("bench/results/noise_metrics.json"))
     parser.add_argument("--voters", nargs="+", default=list(VOTERS), choices=list(VOTERS), help="of the gate")
     told = parser.parse_args()
-    for voters in set(VOTERS) - set(told.voters):
-        del VOTERS[voters]
+    parts = PARTS | {"gate": partial(gate, names=told.voters)}
     seeds = range(FIRST_SEED, FIRST_SEED + told.seeds)
     results = json.loads(told.out.read_text()) if told.out.exists() else {}
     for name in told.names:
         data = Data(name, told.data, told.cache)
         for part in told.parts:
             rows = []
-            for row in PARTS[part](data, seeds):
+            for row in parts[part](data, seeds):
                 rows.append(row)
                 shown = " ".join(f"{v:.3f}" if isinstance(v, float) else str(v) for v in row.values())
                 print(name, part, shown, flush=True)

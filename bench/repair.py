@@ -114,7 +114,7 @@ def lines(cells: dict[str, Any]) -> Iterator[str]:
         }
         parts = [key, f"{len(each)} seeds", f"length rule {100 * each[0]['length']['value']:.2f}"]
         parts += [f"plain {spread(value['plain'])}"]
-        for name in value.keys() - {"plain"}:
+        for name in [name for name in value if name != "plain"]:
             parts += [f"{name} {spread(value[name])} gains {spread(value[name] - value['plain'])}"]
         for name in ("auroc", "precision", "recall"):
             if name in each[0]["audit"]:

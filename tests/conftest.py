@@ -1,7 +1,6 @@
 """Real tokenizers and tiny random models on disk, a cache of their own, and where the real data lie."""
 
 import os
-from pathlib import Path
 
 import pytest
 
@@ -99,12 +98,3 @@ def wordy_pairs():
         for number in range(10)
         for noun in nouns
     ]
-
-
-@pytest.fixture(scope="session")
-def data_folder():
-    """The shared real data; tests that need it are skipped, and say so, where it is absent."""
-    folder = Path(os.environ.get("OUTWEIGH_DATA") or Path(__file__).parents[2] / "shared" / "data")
-    if not folder.is_dir():
-        pytest.skip(f"{folder}: no real data here; set OUTWEIGH_DATA")
-    return folder

@@ -1,15 +1,9 @@
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from outweigh.data.pairs import PairSet, read_pairs
+from outweigh.data.pairs import PairSet
 from outweigh.errors import ConfigError, ShapeError
 from outweigh.evaluation.facts import PairFacts
-from outweigh.metrics.accuracy import longer_wins
-
-REAL = Path(os.environ.get("OUTWEIGH_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
 
 def row(prompt="p", chosen="longer", rejected="short", **columns):
@@ -70,23 +64,3 @@ def test_facts_of_different_pairs_do_not_go_together():
         PairFacts(np.arange(3), np.ones(3), np.ones(3), grades={"votes": np.ones(2)})
     with pytest.raises(ShapeError, match=r"source \(2,\)"):
         PairFacts(np.arange(3), np.ones(3), np.ones(3), source=np.array(["a", "b"]))
-
-
-@pytest.mark.real
-@pytest.mark.parametrize(
-    ("name", "rule"),
-    [
-        ("arguments", 0.723),
-        ("hh_helpful", 0.539),
-        ("hh_harmless", 0.461),
-        ("rmb", 0.596),
-        ("webgpt", 0.620),
-        ("sense", 0.388 + 0.183 / 2),  # 0.388 longer and 0.183 of equal length
-    ],
-)
-def test_the_longer_one_wins_as_often_as_the_data_sets_say(name, rule, tmp_path):
-    path = REAL / f"{name}.test.jsonl.gz"
-    if not path.is_file():
-        pytest.skip(f"no real data at {path}")
-    facts = PairFacts.of(read_pairs(path, cache_dir=tmp_path))
-    assert longer_wins(facts.chosen_characters, facts.rejected_characters) == pytest.approx(rule, abs=0.005)

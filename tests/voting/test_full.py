@@ -28,8 +28,8 @@ def test_swapped_labels_turn_what_a_voter_learns_and_its_gaps_are_of_the_labels_
     here = full_votes(pairs, config, None, models=1)
     there = full_votes(pairs, config, None, models=1, swapped_B=np.ones(len(pairs), bool))
     assert (here.gap_MB > 0).all() and not here.unseen_MB.any()
-    # swapped it learns the contrary, and agrees with the labels that it was given
-    assert (there.gap_MB > 0).all()
+    # Trained on swapped labels it has learnt the contrary, and agrees with the labels that it was given
+    assert (there.gap_MB > 0).all() and not np.allclose(here.gap_MB, there.gap_MB, atol=1e-3)
 
 
 def test_the_first_gaps_may_be_given_and_the_next_voter_has_another_seed(pairs, config, tmp_path):

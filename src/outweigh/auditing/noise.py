@@ -3,13 +3,10 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import expit
 
 from outweigh.errors import DataError
-from outweigh.metrics.arrays import FloatArray, IntArray
-
-BoolArray = NDArray[np.bool_]
+from outweigh.metrics.arrays import BoolArray, FloatArray, IntArray
 
 MIN_PAIRS = 100  # with fewer, the most confident tenth is under ten pairs
 BINS = 100  # of |strength|, with equally many pairs each
@@ -19,7 +16,7 @@ SLOPES = np.geomspace(0.01, 8.0, 90)
 # Log-normal: median, and std of the logarithm. Voters on data of known noise had 1.2 to 3.5. The prior does
 # not matter up to 30 % noise; at 40 % on `sense` it moved one estimate from 0.02 to 0.33.
 SLOPE_PRIOR, SLOPE_PRIOR_STD = 1.9, 1.0
-TENTHS = np.arange(1, 10) / 10
+LINES = np.arange(1, 10) / 10  # of the planted flips
 SUPPORTED = 1.92  # nats of log likelihood under the best: half the 95 % point of chi square with one degree
 
 
@@ -108,7 +105,7 @@ def limited_noise(noise: NoiseEstimate, strength_B: FloatArray, flipped_B: BoolA
     with Asymmetric Label Noise).
     """
     planted_P, other_U = np.sort(strength_B[flipped_B]), np.sort(strength_B[~flipped_B])
-    line = np.quantile(planted_P, TENTHS)
+    line = np.quantile(planted_P, LINES)
     planted = np.searchsorted(planted_P, line, side="right")
     other = np.searchsorted(other_U, line, side="right") + 0.5  # none seen is not none there
     p, u = planted / len(planted_P), np.minimum(other / len(other_U), 1.0)

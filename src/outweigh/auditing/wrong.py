@@ -11,8 +11,9 @@ from outweigh.voting.votes import Votes, held_out_strength
 
 LEAST_RATE = 0.001  # an estimate of 0 means "none seen"; it must not make every probability exactly 0
 SLOPES = np.geomspace(0.2, 20.0, 60)  # per root mean square of strength
-SLOPE_PRIOR, SLOPE_PRIOR_STD = 4.0, 1.0  # log-normal: full voters had 5 to 9, probes have 2; it decides alone
-# where the witness says nothing
+# Log-normal: median, and std of the logarithm. Full voters on the demo had 5 to 9. It decides alone where the
+# witness says nothing.
+SLOPE_PRIOR, SLOPE_PRIOR_STD = 4.0, 1.0
 
 
 def wrong_probability(votes: Votes, noise: NoiseEstimate) -> FloatArray:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from outweigh.errors import DataError, ShapeError
 
 FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
 IntArray = NDArray[np.int64]
 
 

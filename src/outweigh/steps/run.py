@@ -69,10 +69,11 @@ def run(
         model, trained[PLAIN] = _trained(pairs, config.train, _plain_folder(out), resume)
     with clock("evaluation"):
         found[PLAIN] = _judged(model, held_out, config)
-    if not (resume and (out / "audit.json").exists()):
-        with clock("scoring"):
-            gap_B = np.subtract(*model.score_pairs(pairs))
-        del model  # the next ones may need its memory
+    done = resume and (out / "audit.json").exists()
+    with clock("scoring"):
+        gap_B = None if done else np.subtract(*model.score_pairs(pairs))
+    del model  # the next ones may need its memory
+    if not done:
         audit(pairs, out=out, config=config.audit, training=config.train, of=data, first_gap_B=gap_B)
     audited = json.loads((out / "audit.json").read_text(encoding="utf-8"))
     with clock("denoise"):

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from outweigh.data.pairs import PairSet
 from outweigh.data.split import folds
 from outweigh.errors import ConfigError
+from outweigh.metrics.arrays import BoolArray, IntArray
 from outweigh.models.features import pair_features
 from outweigh.steps.config import AuditConfig
 from outweigh.training.config import TrainConfig
@@ -22,9 +22,6 @@ from outweigh.voting.votes import FloatArray, Votes, held_out_strength
 
 COLUMNS = "columns"
 ASKED_AGAIN = 1  # full voters for the planted flips, a training each; one finds fewer than two or ten
-
-BoolArray = NDArray[np.bool_]
-IntArray = NDArray[np.int64]
 
 
 class Asked(NamedTuple):
