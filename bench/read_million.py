@@ -1,4 +1,4 @@
-"""Prints how fast a million pairs are read, checked and split, and the peak memory it takes.
+"""Prints how fast a million pairs are read, checked, split and tokenised, and the peak memory it takes.
 
     python bench/read_million.py [--pairs 1000000]
 
@@ -18,8 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from outweigh.data.checks import check_pairs_data
+from outweigh.data.config import TokenConfig
 from outweigh.data.pairs import PairSet, read_pairs
+from outweigh.data.rendering import Renderer
 from outweigh.data.split import hold_out
+from outweigh.data.tokens import tokenise
+from outweigh.models.loading import load_tokenizer
+from outweigh.training.items import items_of
 
 WORDS = [f"word{number:04d}" for number in range(5000)]
 
@@ -52,11 +57,17 @@ def timed(name: str, pairs: int, step: Callable[[], Any]) -> Any:
     return result
 
 
-def steps() -> dict[str, Callable[[PairSet], Any]]:
-    """What is measured after reading, by name."""
+def steps(cache: Path) -> dict[str, Callable[[PairSet], Any]]:
+    """What is measured after reading, by name; token ids are written into `cache`."""
+
+    def tokens(pairs: PairSet) -> Any:
+        renderer, items = Renderer(load_tokenizer("minilm")), items_of(pairs)
+        return tokenise(items.read(), renderer, TokenConfig(), key=items.key, cache_dir=cache)
+
     return {
         "check": check_pairs_data,
         "hold out": lambda pairs: hold_out(pairs, 0.1, seed=0),
+        "tokenise": tokens,
     }
 
 
@@ -64,7 +75,7 @@ def measure(path: Path, cache: Path, count: int) -> None:
     """Reads the file twice, the second time from the cache, and takes each further step once."""
     timed("read", count, lambda: read_pairs(path, cache_dir=cache))
     pairs = timed("read again", count, lambda: read_pairs(path, cache_dir=cache))
-    for name, step in steps().items():
+    for name, step in steps(cache).items():
         timed(name, count, lambda step=step: step(pairs))
 
 

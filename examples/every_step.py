@@ -4,15 +4,15 @@ import sys
 from pathlib import Path
 
 import outweigh
-from outweigh.data.config import TokenConfig
 from outweigh.steps.demo import PAIRS
-from outweigh.training.config import TrainConfig
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else "every-step")
 train, held_out = PAIRS / "train.jsonl.gz", PAIRS / "eval.jsonl.gz"
 
-# How strong is each preference, and how many labels are wrong?
-audit = outweigh.audit(train, out=folder / "audit")
+# How strong is each preference, and how many labels are wrong? Two reward models trained on them vote.
+config = outweigh.TrainConfig(tokens=outweigh.TokenConfig(max_tokens=160), epochs=2)
+votes = outweigh.VoteConfig(method="full", tokens=config.tokens)
+audit = outweigh.audit(train, out=folder / "audit", config=outweigh.AuditConfig(votes=votes), training=config)
 noise, trust = audit.audit.noise, audit.audit.trust
 print(f"{noise.rate:.0%} of the labels are wrong, by this estimate [{noise.low:.0%}, {noise.high:.0%}].")
 print(trust.reason if trust else "No flips were planted.")
@@ -22,7 +22,6 @@ clean = folder / "pairs.clean.jsonl"
 print(outweigh.denoise(train, audit=folder / "audit", out=clean)["actions"])
 
 # A reward model before the repair, and one after it.
-config = TrainConfig(tokens=TokenConfig(max_tokens=160), epochs=2)
 for name, pairs in (("plain", train), ("repaired", clean)):
     outweigh.train(pairs, out=folder / name, config=config)
 
