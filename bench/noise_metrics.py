@@ -62,9 +62,9 @@ VOTERS: dict[str, tuple[str, ProbeConfig]] = {
 class Data:
     """A data set's pairs, and features by pooling."""
 
-    def __init__(self, name: str, folder: Path, cache: Path):
-        self.name = name
-        self.pairs: PairSet = read_pairs(str(folder / f"{name}.train.jsonl.gz"))
+    def __init__(self, name: str, folder: Path, cache: Path, split: str = "train"):
+        self.name, self.place = name, (folder, cache)
+        self.pairs: PairSet = read_pairs(str(folder / f"{name}.{split}.jsonl.gz"))
         self.layers_NLH = layer_features(self.pairs, name, cache)
         _, self.chosen, self.rejected = text_rows(self.pairs)
 
@@ -152,15 +152,25 @@ def accuracy(
     features: np.ndarray, data: Data, held: np.ndarray, labels: Any, seed: int, **terms: Any
 ) -> float:
     """Accuracy in % on held-out pairs of the mean of four heads trained on the labels."""
+    heads = trained_heads(features, labels, seed, **terms)
+    return right_share(heads, features, data.chosen[held], data.rejected[held])
+
+
+def right_share(heads: Any, features: np.ndarray, chosen: np.ndarray, rejected: np.ndarray) -> float:
+    """Accuracy in % of the heads' mean reward, ties half."""
+    reward = heads.rewards(features).mean(axis=1)
+    gap = reward[chosen] - reward[rejected]
+    return 100 * float(np.where(gap == 0, 0.5, gap > 0).mean())
+
+
+def trained_heads(features: np.ndarray, labels: Any, seed: int, **terms: Any) -> Any:
+    """Four heads trained on rows of chosen and rejected, and weights."""
     chosen, rejected, weight = labels
-    heads = fit_heads(
+    return fit_heads(
         features, chosen, rejected, config=ProbeConfig(), seed=seed,
         weight_BA=torch.from_numpy(np.tile(weight[:, None], 4)).float(),
         **{name: torch.from_numpy(values).float() for name, values in terms.items()},
     )  # fmt: skip
-    reward = heads.rewards(features).mean(axis=1)
-    gap = reward[data.chosen[held]] - reward[data.rejected[held]]
-    return 100 * float(np.where(gap == 0, 0.5, gap > 0).mean())
 
 
 def repairs(data: Data, seeds: range) -> Iterator[dict[str, Any]]:
@@ -188,6 +198,35 @@ def repairs(data: Data, seeds: range) -> Iterator[dict[str, Any]]:
             yield {"planted": share, "policy": name, "accuracy": float(np.mean(values))} | mean_and_std(
                 list(np.array(values) - base)
             )
+
+
+def tested(data: Data, seeds: range) -> Iterator[dict[str, Any]]:
+    """Accuracy on the test file of heads trained on all pairs with planted flips, flipped, and unplanted."""
+    held = Data(data.name, *data.place, split="test")
+    features, elsewhere = pooled(data.layers_NLH, POOLING), pooled(held.layers_NLH, POOLING)
+    found: dict[str, list[float]] = {}
+    for seed in seeds:
+        chosen, rejected, _ = data.planted(FLIPS, seed)
+        votes = probe_votes(features, chosen, rejected, config=ProbeConfig(), seed=seed)
+        strength, held_out = preference_strength(votes.gap_MB), held_out_strength(votes)
+        claimed = wrong_probability(votes, estimate_noise(held_out, np.arange(len(chosen))))
+        flip = repair("flip", strength.mean, strength.spread, claimed).flip
+        flipped = np.where(flip, rejected, chosen), np.where(flip, chosen, rejected)
+        for name, rows in (
+            ("plain", (chosen, rejected)),
+            ("flipped", flipped),
+            ("unplanted", (data.chosen, data.rejected)),
+        ):
+            heads = trained_heads(features, (*rows, np.ones(len(chosen))), seed)
+            share = right_share(heads, elsewhere, held.chosen, held.rejected)
+            found.setdefault(name, []).append(share)
+    base = np.array(found["plain"])
+    for name, values in found.items():
+        own = mean_and_std(values)
+        gain = mean_and_std(list(np.array(values) - base))
+        yield {"labels": name, "accuracy": own["mean"], "std": own["std"]} | {
+            f"gain {key}": value for key, value in gain.items()
+        }
 
 
 def gate(data: Data, seeds: range, names: Sequence[str] = tuple(VOTERS)) -> Iterator[dict[str, Any]]:
@@ -228,7 +267,14 @@ def gate(data: Data, seeds: range, names: Sequence[str] = tuple(VOTERS)) -> Iter
             yield {"voters": voters, "planted": share} | found | mean_and_std(gains)
 
 
-PARTS = {"poolings": poolings, "metrics": metrics, "noise": noise, "repairs": repairs, "gate": gate}
+PARTS = {
+    "poolings": poolings,
+    "metrics": metrics,
+    "noise": noise,
+    "repairs": repairs,
+    "test": tested,
+    "gate": gate,
+}
 
 
 def main() -> None:
@@ -240,7 +286,13 @@ def main() -> None:
     parser.add_argument(
         "--names", nargs="+", default=["arguments", "rmb", "sense", "hh_helpful", "hh_harmless"]
     )
-    parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=list(PARTS))
+    parser.add_argument(
+        "--parts",
+        nargs="+",
+        default=[part for part in PARTS if part != "test"],
+        choices=list(PARTS),
+        help="test reads the test file",
+    )
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--cache", type=Path, default=Path("/tmp/outweigh-bench"))
     parser.add_argument("--out", type=Path, default=Path("bench/results/noise_metrics.json"))
