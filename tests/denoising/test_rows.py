@@ -19,7 +19,7 @@ def written(row, place, policy, **options):
 def test_a_kept_row_keeps_every_column_and_gains_floats():
     row, counts = written(ROW, 0, "keep")
     added = {"margin": 0.0, "flip_rate": 0.0, "weight": 1.0, "strength": 2.0, "spread": 0.5}
-    assert row == ROW | added | {"action": "keep", "row": 7}
+    assert row == ROW | added | {"wrong_probability": 0.1, "action": "keep", "row": 7}
     assert all(type(row[name]) is float for name in added)
     assert counts.actions == {"keep": 1}
 

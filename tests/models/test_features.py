@@ -1,5 +1,7 @@
 """Features of texts: computed once, kept, and of the right layer."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from transformers import AutoModel
 from outweigh.data.config import TokenConfig
 from outweigh.data.pairs import read_pairs
 from outweigh.models import features as module
-from outweigh.models.features import cut_layers, mean_over_tokens, pair_features
+from outweigh.models.features import Encoder, cut_layers, first_token, mean_over_tokens, pair_features
 
 SHORT = TokenConfig(max_tokens=64)
 
@@ -22,23 +24,26 @@ def pairs():
 
 @pytest.mark.parametrize("name", ["tiny_bert", "tiny_llama"])
 def test_a_text_that_pairs_share_is_one_row_and_has_its_own_features(name, pairs, tmp_path, request):
-    folder = request.getfixturevalue(name)
-    found = pair_features(pairs, str(folder), SHORT, precision="fp32", cache_dir=tmp_path)
+    encoder = Encoder(backbone=str(request.getfixturevalue(name)), tokens=SHORT, precision="fp32")
+    found = pair_features(pairs, encoder, cache_dir=tmp_path)
     assert found.matrix_NH.shape == (5, 32)  # three texts under one prompt, two under the other
     assert found.chosen_B[0] == found.rejected_B[1] and found.chosen_B[3] != found.chosen_B[0]
-    alone = pair_features(pairs.select([3]), str(folder), SHORT, precision="fp32", cache_dir=tmp_path)
+    alone = pair_features(pairs.select([3]), encoder, cache_dir=tmp_path)
     np.testing.assert_allclose(
         alone.matrix_NH[alone.chosen_B[0]], found.matrix_NH[found.chosen_B[3]], atol=1e-5
     )
 
 
 def test_the_second_time_nothing_is_computed(pairs, tiny_bert, tmp_path, monkeypatch):
-    first = pair_features(pairs, str(tiny_bert), SHORT, cache_dir=tmp_path)
+    encoder = Encoder(backbone=str(tiny_bert), tokens=SHORT)
+    first = pair_features(pairs, encoder, cache_dir=tmp_path)
     monkeypatch.setattr(module, "_compute", lambda *_: pytest.fail("computed again"))
-    again = pair_features(pairs, str(tiny_bert), SHORT, cache_dir=tmp_path)
+    again = pair_features(pairs, encoder, cache_dir=tmp_path)
     np.testing.assert_array_equal(first.matrix_NH, again.matrix_NH)
-    with pytest.raises(pytest.fail.Exception):
-        pair_features(pairs, str(tiny_bert), TokenConfig(max_tokens=32), cache_dir=tmp_path)
+    others = ({"tokens": TokenConfig(max_tokens=32)}, {"depth": 1.0}, {"pooling": "first"})
+    for other in others:
+        with pytest.raises(pytest.fail.Exception):
+            pair_features(pairs, replace(encoder, **other), cache_dir=tmp_path)
 
 
 def test_two_thirds_of_the_layers_stay(tiny_bert):
@@ -50,3 +55,8 @@ def test_two_thirds_of_the_layers_stay(tiny_bert):
 def test_the_mean_leaves_padding_out():
     hidden = torch.tensor([[[1.0], [3.0], [100.0]]])
     assert mean_over_tokens(hidden, torch.tensor([[1, 1, 0]])).tolist() == [[2.0]]
+
+
+def test_the_first_token_stands_for_the_text_where_it_is_asked_to():
+    hidden = torch.tensor([[[1.0], [3.0], [100.0]]])
+    assert first_token(hidden, torch.tensor([[1, 1, 0]])).tolist() == [[1.0]]

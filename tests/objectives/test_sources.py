@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -69,3 +71,36 @@ def test_what_can_not_be_bound_names_the_choices():
         bind("margin", "strength", {"margin"})
     with pytest.raises(ConfigError, match="unknown option clipp, want scale, clip"):
         bind("margin", {"source": "strength", "clipp": 1}, {"strength"})
+
+
+def test_what_the_trainer_gives_and_what_the_texts_give_need_no_column():
+    assert bind("margin", "batch", set()).needs == ("gap", "step_gap")
+    assert bind("cap", {"source": "length", "preset": "dialogue-dpo"}, set()).needs == ("length_ratio",)
+
+
+def test_auto_betas_are_fitted_to_the_audited_noise():
+    spec = {"source": "length", "beta": "auto"}
+    with pytest.raises(ConfigError, match="the data has no column wrong_probability"):
+        bind("cap", spec, {"margin"})
+    ratio = torch.linspace(0.2, 1.0, 100)
+    columns = {"length_ratio": ratio, "wrong_probability": torch.full((100,), 0.1)}
+    bound = bind("cap", spec, {"wrong_probability"}).fitted(columns)
+    # one noise at every ratio: the cap is 2 logit(.9) = 2 log 9 everywhere
+    torch.testing.assert_close(bound(columns), torch.full((100,), 2 * math.log(9)))
+    with pytest.raises(ConfigError, match="beta: got 3, want auto"):
+        bind("cap", {"source": "length", "beta": 3}, set())
+
+
+def test_a_cap_that_is_not_above_nothing_is_refused():
+    with pytest.raises(ConfigError, match=r"cap: got 0\.0, want a number from 0\.001"):
+        bind("cap", 0.0, set())
+
+
+def test_ratings_give_margins_flip_rates_and_weights():
+    ratings = {"rating_chosen": [4.0, 3.0, 2.0], "rating_rejected": [1.0, 3.0, 4.0]}
+    margin = from_columns("margin", {"source": "rating-log", "scale": 2.0}, **ratings)
+    floor = 2 * math.log(0.1)  # a tie and a contradiction count as a difference of 0.1
+    torch.testing.assert_close(margin, torch.tensor([2 * math.log(3), floor, floor]))
+    rate = from_columns("flip_rate", "rating", **ratings)
+    torch.testing.assert_close(rate, torch.tensor([1 / (1 + math.exp(3)), 0.499, 0.499]))
+    torch.testing.assert_close(from_columns("weight", "rating", **ratings), torch.tensor([3.0, 0.0, 2.0]))

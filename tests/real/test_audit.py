@@ -12,7 +12,7 @@ from outweigh.data.pairs import read_pairs
 from outweigh.evaluation.facts import PairFacts
 from outweigh.metrics.correlation import spearman
 from outweigh.metrics.detection import auroc
-from outweigh.models.features import pair_features
+from outweigh.models.features import Encoder, pair_features
 from outweigh.voting.config import ProbeConfig, VoteConfig
 from outweigh.voting.probes import probe_votes
 
@@ -30,7 +30,7 @@ def arguments():
 
 @pytest.mark.parametrize("seed", [10, 11, 12])
 def test_a_fifth_of_the_labels_planted_wrong_is_found(arguments, seed):
-    features = pair_features(arguments, "minilm", VoteConfig().tokens)
+    features = pair_features(arguments, Encoder(backbone="minilm", tokens=VoteConfig().tokens))
     flipped = planted_flips(len(arguments), seed, 0.2)
     chosen, rejected = features.chosen_B, features.rejected_B
     votes = probe_votes(

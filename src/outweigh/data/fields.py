@@ -55,6 +55,12 @@ def _not_negative(value: object, name: str) -> float:
     return found
 
 
+def _positive(value: object, name: str) -> float:
+    if (found := number(value, name)) <= 0:
+        raise DataError(f"'{name}' is not above 0, got {found:g}, want more than 0. Correct the row.")
+    return found
+
+
 def _flip_rate(value: object, name: str) -> float:
     found = number(value, name)
     if not 0 <= found < 0.5:
@@ -98,6 +104,7 @@ Check = Callable[[object, str], Value]
 OPTIONAL: dict[str, Check] = {
     "margin": number,
     "flip_rate": _flip_rate,
+    "cap": _positive,
     "weight": _not_negative,
     "votes_chosen": _not_negative,
     "votes_rejected": _not_negative,

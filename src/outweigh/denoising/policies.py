@@ -51,30 +51,36 @@ class Repair:
     flip_rate: FloatArray  # in [0, 0.5)
     strength: FloatArray  # negated on flipped pairs
     spread: FloatArray
+    wrong_probability: FloatArray  # of the label as it is now: 1 - p on flipped pairs
     action: NDArray[np.str_]  # keep, or flip, smooth, margin, drop joined by +
     sets: tuple[str, ...] = ()
 
 
-Policy = Callable[[Repair, FloatArray, RepairOptions], Repair]
+Policy = Callable[[Repair, RepairOptions], Repair]
 
 
-def keep(before: Repair, wrong_probability: FloatArray, options: RepairOptions) -> Repair:
+def keep(before: Repair, options: RepairOptions) -> Repair:
     """Every pair as it is."""
     return before
 
 
-def flip(before: Repair, wrong_probability: FloatArray, options: RepairOptions) -> Repair:
+def flip(before: Repair, options: RepairOptions) -> Repair:
     """The labels of the most doubtful pairs changed. Source: arXiv:2401.06080, section 2.4."""
-    flipped = most_doubtful(wrong_probability, options.fraction)
-    return replace(before, flip=flipped, strength=np.where(flipped, -before.strength, before.strength))
+    flipped = most_doubtful(before.wrong_probability, options.fraction)
+    return replace(
+        before,
+        flip=flipped,
+        strength=np.where(flipped, -before.strength, before.strength),
+        wrong_probability=np.where(flipped, 1 - before.wrong_probability, before.wrong_probability),
+    )
 
 
-def drop(before: Repair, wrong_probability: FloatArray, options: RepairOptions) -> Repair:
+def drop(before: Repair, options: RepairOptions) -> Repair:
     """The most doubtful pairs left out."""
-    return replace(before, drop=most_doubtful(wrong_probability, options.fraction))
+    return replace(before, drop=most_doubtful(before.wrong_probability, options.fraction))
 
 
-def smooth(before: Repair, wrong_probability: FloatArray, options: RepairOptions) -> Repair:
+def smooth(before: Repair, options: RepairOptions) -> Repair:
     """A flip rate on pairs of weak strength, or of high spread; others get 0.
 
     Source: Wang et al. 2024, arXiv:2401.06080, section 2.5: negative strength. The paper's constant rate
@@ -83,17 +89,16 @@ def smooth(before: Repair, wrong_probability: FloatArray, options: RepairOptions
     chosen = before.strength < options.smooth_band
     if options.smooth_spread is not None:
         chosen |= before.spread > options.smooth_spread
-    rate = wrong_probability if options.smoothing is None else np.full(len(chosen), options.smoothing)
+    rate = before.wrong_probability if options.smoothing is None else np.full(len(chosen), options.smoothing)
     return _with_flip_rate(before, np.where(chosen, rate, 0.0))
 
 
-def soften(before: Repair, wrong_probability: FloatArray, options: RepairOptions) -> Repair:
+def soften(before: Repair, options: RepairOptions) -> Repair:
     """On every pair the probability that its label, after the flip, is wrong."""
-    after = np.where(before.flip, 1 - wrong_probability, wrong_probability)
-    return _with_flip_rate(before, after)
+    return _with_flip_rate(before, before.wrong_probability)
 
 
-def margin(before: Repair, wrong_probability: FloatArray, options: RepairOptions) -> Repair:
+def margin(before: Repair, options: RepairOptions) -> Repair:
     """The signed strength as margin, scaled and clipped; of a flipped pair, the negated strength.
 
     Source: Wang et al. 2024, arXiv:2401.06080, section 2.5, inside the logistic [reconstructed].
@@ -140,9 +145,10 @@ def repair(
         raise ConfigError(f"policy: got {policy!r}, want one of {', '.join(POLICIES)}.")
     check_pairs(strength=strength, spread=spread, wrong_probability=wrong_probability)
     none, zero = np.zeros(len(strength), dtype=bool), np.zeros(len(strength))
-    result = Repair(none, none, zero, zero, strength, spread, np.full(len(strength), "keep"))
+    action = np.full(len(strength), "keep")
+    result = Repair(none, none, zero, zero, strength, spread, wrong_probability, action)
     for step in POLICIES[policy]:
-        result = step(result, wrong_probability, options or RepairOptions())
+        result = step(result, options or RepairOptions())
     return replace(result, action=_actions(result))
 
 

@@ -50,8 +50,8 @@ def repaired_row(
         _turn_users_values(result, row, repair, counts, margin_is_signed)
     for name in repair.sets:
         result[name] = float(getattr(repair, name)[place])
-    result["strength"] = float(repair.strength[place])
-    result["spread"] = float(repair.spread[place])
+    for name in ("strength", "spread", "wrong_probability"):
+        result[name] = float(getattr(repair, name)[place])
     result["action"] = action
     result["row"] = row_number
     return result

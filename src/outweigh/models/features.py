@@ -1,10 +1,12 @@
 """The backbone's features of every distinct text, computed once and kept on disk."""
 
 import hashlib
+from collections.abc import Iterable
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +17,7 @@ from transformers.utils.hub import cached_file
 from outweigh.data.cache import appearing_whole, cache_folder
 from outweigh.data.config import TokenConfig
 from outweigh.data.pairs import PairSet
+from outweigh.data.records import Text
 from outweigh.data.rendering import Renderer
 from outweigh.data.tokens import encode, truncate
 from outweigh.errors import ModelError
@@ -24,11 +27,28 @@ from outweigh.models.precision import autocast_dtype, default_device
 from outweigh.progress import progress
 
 CHUNK = 4096  # texts encoded and sorted by length at once
-LAYOUT = 2  # raised when the cached files' content changes
+LAYOUT = 3  # raised when the cached files' content changes
 
 DEPTH = 2 / 3
 """Share of the layers below the features. The last layers serve what the backbone was trained for: in MiniLM
 the fourth of six finds wrong labels better than the last, by 1 to 4.5 points of AUROC (measurements.md)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoder:
+    """What turns a text into a vector."""
+
+    backbone: str
+    tokens: TokenConfig
+    depth: float = DEPTH  # share of the layers that is kept
+    pooling: Literal["mean", "first"] = "mean"  # over all tokens, or the first one, an encoder's [CLS]
+    precision: str = "auto"
+    trust_remote_code: bool = False
+
+    def identity(self) -> str:
+        """Changes with whatever may change a vector."""
+        settings = asdict(self) | {"backbone": checkpoint_identity(self.backbone)}
+        return repr((LAYOUT, sorted(settings.items())))
 
 
 class Features(NamedTuple):
@@ -39,31 +59,37 @@ class Features(NamedTuple):
     rejected_B: np.ndarray
 
 
-def pair_features(
-    pairs: PairSet,
-    backbone: str,
-    tokens: TokenConfig,
-    *,
-    precision: str = "auto",
-    trust_remote_code: bool = False,
-    cache_dir: Path | None = None,
-) -> Features:
+def pair_features(pairs: PairSet, encoder: Encoder, *, cache_dir: Path | None = None) -> Features:
     """Features of the pairs' texts (prompt and response together), from the cache where they are known there.
 
-    A text that several pairs share is computed once: the mean over its tokens of the hidden layer at two
-    thirds of the depth.
+    A text that several pairs share is computed once.
     """
     prompt, chosen, rejected = pairs.text_ids()
     both = np.concatenate([np.stack([prompt, chosen], 1), np.stack([prompt, rejected], 1)])
     _, first, inverse = np.unique(both, axis=0, return_index=True, return_inverse=True)
-    settings = (LAYOUT, pairs.fingerprint(), checkpoint_identity(backbone), asdict(tokens), precision)
-    key = hashlib.sha256(repr(settings).encode()).hexdigest()[:24]
-    folder = (cache_dir or cache_folder()) / f"features-{key}"
+    texts = (_text(pairs, int(place)) for place in first)
+    matrix_NH = text_vectors(texts, len(first), encoder, key=pairs.fingerprint(), cache_dir=cache_dir)
+    return Features(matrix_NH, inverse[: len(pairs)], inverse[len(pairs) :])
+
+
+def text_vectors(
+    texts: Iterable[tuple[Text, Text]],
+    count: int,
+    encoder: Encoder,
+    *,
+    key: str,
+    cache_dir: Path | None = None,
+) -> np.ndarray:
+    """A vector of each (prompt, response), float32 (N, H), from the cache where `key` is known there.
+
+    `key` stands for the texts; with the encoder it names the folder in the cache.
+    """
+    name = hashlib.sha256(f"{key} {encoder.identity()}".encode()).hexdigest()[:24]
+    folder = (cache_dir or cache_folder()) / f"features-{name}"
     if not folder.exists():
-        _compute(pairs, first, backbone, tokens, precision, trust_remote_code, folder)
-    return Features(
-        np.load(folder / "features.npy", mmap_mode="r"), inverse[: len(pairs)], inverse[len(pairs) :]
-    )
+        _compute(texts, count, encoder, folder)
+    found: np.ndarray = np.load(folder / "features.npy", mmap_mode="r")
+    return found
 
 
 def checkpoint_identity(name: str) -> str:
@@ -80,64 +106,58 @@ def checkpoint_identity(name: str) -> str:
 
 
 @torch.inference_mode()
-def _compute(
-    pairs: PairSet,
-    first: np.ndarray,
-    backbone: str,
-    tokens: TokenConfig,
-    precision: str,
-    trust_remote_code: bool,
-    folder: Path,
-) -> None:
+def _compute(texts: Iterable[tuple[Text, Text]], count: int, encoder: Encoder, folder: Path) -> None:
     device = default_device()
-    tokenizer = load_tokenizer(backbone, trust_remote_code=trust_remote_code)
-    with explained(backbone), quiet():
+    trusted = encoder.trust_remote_code
+    tokenizer = load_tokenizer(encoder.backbone, trust_remote_code=trusted)
+    with explained(encoder.backbone), quiet():
         model = AutoModel.from_pretrained(
-            resolve(backbone), dtype=torch.float32, use_safetensors=True, trust_remote_code=trust_remote_code
+            resolve(encoder.backbone), dtype=torch.float32, use_safetensors=True, trust_remote_code=trusted
         )
-    cut_layers(model)
+    cut_layers(model, encoder.depth)
     model = model.to(device).eval()
     # A pad token that we added has no embedding here; which one stands in its place is masked
     known = tokenizer.pad_token_id < model.get_input_embeddings().num_embeddings
     pad_token = tokenizer.pad_token_id if known else 0
-    renderer = Renderer(tokenizer, tokens.template)
-    dtype = autocast_dtype(device, precision)
-    with appearing_whole(folder) as unfinished, progress("features", len(first)) as advance:
-        shape = (len(first), model.config.hidden_size)
+    renderer = Renderer(tokenizer, encoder.tokens.template)
+    dtype = autocast_dtype(device, encoder.precision)
+    pooled = {"mean": mean_over_tokens, "first": first_token}[encoder.pooling]
+    with appearing_whole(folder) as unfinished, progress("features", count) as advance:
         matrix = np.lib.format.open_memmap(
-            unfinished / "features.npy", mode="w+", dtype=np.float32, shape=shape
+            unfinished / "features.npy", mode="w+", dtype=np.float32, shape=(count, model.config.hidden_size)
         )
-        for start in range(0, len(first), CHUNK):
-            places = first[start : start + CHUNK]
-            texts = [_text(pairs, place) for place in places]
-            ids = [truncate(text, tokens.max_tokens).ids for text in encode(texts, renderer)]
+        left, start = iter(texts), 0
+        while chunk := list(islice(left, CHUNK)):
+            ids = [truncate(text, encoder.tokens.max_tokens).ids for text in encode(chunk, renderer)]
             for batch in length_batches([len(row) for row in ids], 2 * token_budget(device)):
                 inputs = pad([ids[i] for i in batch], pad_token, device)
                 with torch.autocast(device.type, dtype=dtype) if dtype else nullcontext():
                     hidden = model(**inputs).last_hidden_state
-                vectors = mean_over_tokens(hidden.float(), inputs["attention_mask"])
-                matrix[start + batch] = vectors.cpu().numpy()
+                matrix[start + batch] = pooled(hidden.float(), inputs["attention_mask"]).cpu().numpy()
                 advance(len(batch))
+            start += len(chunk)
         matrix.flush()
 
 
-def _text(pairs: PairSet, place: int) -> tuple[Any, Any]:
+def _text(pairs: PairSet, place: int) -> tuple[Text, Text]:
     """Prompt and response at a place among all chosen, then all rejected texts."""
-    pair = pairs[int(place) % len(pairs)]
+    pair = pairs[place % len(pairs)]
     return pair.prompt, pair.chosen if place < len(pairs) else pair.rejected
 
 
-def cut_layers(model: Any) -> None:
-    """Nothing; the model keeps the first two thirds of its layers (at least one), and its final norm.
+def cut_layers(model: Any, depth: float = DEPTH) -> None:
+    """Nothing; the model keeps the first `depth` of its layers (at least one), and its final norm.
 
     Raises:
         ModelError: the architecture keeps its layers elsewhere.
     """
+    if depth == 1:
+        return
     for owner in model.modules():
         for name in ("layers", "layer", "h"):
             layers = getattr(owner, name, None)
             if isinstance(layers, nn.ModuleList) and len(layers) == model.config.num_hidden_layers:
-                setattr(owner, name, layers[: max(1, round(DEPTH * len(layers)))])
+                setattr(owner, name, layers[: max(1, round(depth * len(layers)))])
                 return
     raise ModelError(f"{type(model).__name__}: its layers are not found. Choose another backbone for probes.")
 
@@ -146,3 +166,8 @@ def mean_over_tokens(hidden_BLH: Tensor, mask_BL: Tensor) -> Tensor:
     """One feature vector a text, (B, H), from its right-padded tokens."""
     weight_BL1 = mask_BL.unsqueeze(-1).float()
     return (hidden_BLH * weight_BL1).sum(1) / weight_BL1.sum(1)
+
+
+def first_token(hidden_BLH: Tensor, mask_BL: Tensor) -> Tensor:
+    """The vector of each text's first token, (B, H): [CLS] of an encoder that has one."""
+    return hidden_BLH[:, 0]

@@ -12,18 +12,37 @@ import torch
 from torch import Tensor
 
 from outweigh.errors import ConfigError
+from outweigh.objectives.batch import batch_margin, exponential_batch_margin
+from outweigh.objectives.caps import betas_of_cosine, betas_of_length, cosine_cap, length_cap, random_cap
 from outweigh.objectives.pairwise import squared_reward_sum
 from outweigh.objectives.spec import Spec
 
 LARGEST_FLIP_RATE = 0.499
 """At 0.5 a label says nothing and the optimum gap is 0; past it the label would be the wrong one."""
+LEAST_CAP = 1e-3
+"""A capped gap rests at half its cap: under 0 the loss would prefer the rejected response."""
+
+
+LIVE = ("gap", "step_gap", "item", "step")
+"""What the trainer itself gives: the pairs' gaps, (B,), and those of the whole optimizer step, (S,), both
+without gradient; the pairs' places among the data; the number of the step."""
+DERIVED = ("length_ratio", "cosine")
+"""Columns worked out from the texts before training, where a source needs them."""
+
+
+class Fit(NamedTuple):
+    """What finds a source's options in the whole data, before training: columns (N,) -> options."""
+
+    function: Callable[..., dict[str, float]]
+    needs: tuple[str, ...]
 
 
 class Source(NamedTuple):
-    """A function of columns (B,) and options, and the columns that it needs."""
+    """A function of columns (B,) and options, the columns that it needs, and what fits it (`beta: auto`)."""
 
     function: Callable[..., Tensor]
     needs: tuple[str, ...] = ()
+    fit: Fit | None = None
 
 
 class Bound(NamedTuple):
@@ -33,9 +52,22 @@ class Bound(NamedTuple):
     function: Callable[..., Tensor]
     needs: tuple[str, ...]
     options: dict[str, Any]
+    fit: Fit | None = None  # to be called before training
 
     def __call__(self, columns: Mapping[str, Tensor]) -> Tensor:
         return self.function(*(columns[need] for need in self.needs), **self.options)
+
+    def fitted(self, columns: Mapping[str, Tensor]) -> "Bound":
+        """The source with the options that its fit finds in the whole data's columns, each (N,)."""
+        if self.fit is None:
+            return self
+        found = self.fit.function(*(columns[need] for need in self.fit.needs), **self.options)
+        return self._replace(options=self.options | found, fit=None)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Every column that it needs, in training or for its fit."""
+        return tuple(dict.fromkeys((*self.needs, *(self.fit.needs if self.fit else ()))))
 
 
 def given(column: Tensor) -> Tensor:
@@ -63,6 +95,33 @@ def rating_difference(
     return scaled(chosen - rejected, scale=scale, clip=clip)
 
 
+def log_rating_difference(
+    chosen: Tensor, rejected: Tensor, *, scale: float = 1.0, least: float = 0.1
+) -> Tensor:
+    """scale * log(rating chosen - rating rejected): the margin grows ever slower; under a difference of 1 it
+    is negative. Differences below `least`, ties and contradictions among them, count as that.
+
+    Source: Amini et al. 2024, arXiv:2402.10571 (ODPO), its offset; `least` is ours.
+    """
+    return scale * (chosen - rejected).clamp(min=least).log()
+
+
+def rating_flip_rate(chosen: Tensor, rejected: Tensor, *, scale: float = 1.0) -> Tensor:
+    """Chance that the label is wrong if ratings are rewards, sigma(-scale * difference), below 0.5.
+
+    Source: Kim et al. 2024, arXiv:2410.03145 (MMPO), whose soft label is 1 minus this.
+    """
+    return torch.sigmoid(-scale * (chosen - rejected)).clamp(max=LARGEST_FLIP_RATE)
+
+
+def rating_weight(chosen: Tensor, rejected: Tensor) -> Tensor:
+    """|rating chosen - rating rejected|: a pair counts as much as its raters saw a difference.
+
+    Source: Wang et al. 2024, arXiv:2410.01257 (HelpSteer2-Preference), scaled Bradley-Terry.
+    """
+    return (chosen - rejected).abs()
+
+
 def vote_flip_rate(chosen: Tensor, rejected: Tensor, equal: Tensor, *, prior: float = 0.5) -> Tensor:
     """Chance that the label is wrong, from the votes on the pair, below 0.5.
 
@@ -80,19 +139,39 @@ def one_over(column: Tensor) -> Tensor:
     return 1.0 / column
 
 
+RATINGS = ("rating_chosen", "rating_rejected")
 COLUMN = "column"  # needs whichever column the key or the option `column` names
 
 MARGINS: dict[str, Source] = {
     COLUMN: Source(scaled),
-    "rating": Source(rating_difference, needs=("rating_chosen", "rating_rejected")),
+    "rating": Source(rating_difference, needs=RATINGS),
+    "rating-log": Source(log_rating_difference, needs=RATINGS),
     "strength": Source(scaled, needs=("strength",)),
+    "batch": Source(batch_margin, needs=("gap", "step_gap")),
+    "batch-exponential": Source(exponential_batch_margin, needs=("gap", "step_gap")),
 }
 FLIP_RATES: dict[str, Source] = {
     COLUMN: Source(given),
+    "rating": Source(rating_flip_rate, needs=RATINGS),
     "votes": Source(vote_flip_rate, needs=("votes_chosen", "votes_rejected", "votes_equal")),
 }
-CAPS: dict[str, Source] = {COLUMN: Source(given)}
-WEIGHTS: dict[str, Source] = {COLUMN: Source(given), "row": Source(one_over, needs=("row_pairs",))}
+CAPS: dict[str, Source] = {
+    COLUMN: Source(given),
+    "length": Source(
+        length_cap,
+        needs=("length_ratio",),
+        fit=Fit(betas_of_length, needs=("length_ratio", "wrong_probability")),
+    ),
+    "cosine": Source(
+        cosine_cap, needs=("cosine",), fit=Fit(betas_of_cosine, needs=("cosine", "wrong_probability"))
+    ),
+    "random": Source(random_cap, needs=("item", "step")),
+}
+WEIGHTS: dict[str, Source] = {
+    COLUMN: Source(given),
+    "rating": Source(rating_weight, needs=RATINGS),
+    "row": Source(one_over, needs=("row_pairs",)),
+}
 SOURCES = {"margin": MARGINS, "flip_rate": FLIP_RATES, "cap": CAPS, "weight": WEIGHTS}
 
 AUXILIARY: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"centring": squared_reward_sum}
@@ -106,9 +185,28 @@ def bind(key: str, spec: Spec, columns: Collection[str]) -> Bound | float | None
     the key's own name where the data has it, else None.
 
     Raises:
-        ConfigError: an unknown source, a missing column, or an option that the source does not have.
+        ConfigError: what `named` raises, or a column is missing.
     """
-    if spec is None or spec == "none" or (spec == "auto" and key not in columns):
+    if spec == "auto" and key not in columns:
+        return None
+    bound = named(key, spec)
+    if not isinstance(bound, Bound):
+        return bound
+    if missing := [need for need in bound.reads if need not in (*columns, *LIVE, *DERIVED)]:
+        raise ConfigError(
+            f"{key} from {bound.name!r}: the data has no column {', '.join(missing)}, only "
+            f"{', '.join(sorted(columns)) or 'the texts'}. Add it, or choose another source."
+        )
+    return bound
+
+
+def named(key: str, spec: Spec) -> Bound | float | None:
+    """The source that `spec` names for `key`, whatever columns the data has; numbers and None as they are.
+
+    Raises:
+        ConfigError: an unknown source, or an option that the source does not have.
+    """
+    if spec is None or spec == "none":
         return None
     if isinstance(spec, int | float) and not isinstance(spec, bool):
         return _number(key, float(spec))
@@ -119,23 +217,31 @@ def bind(key: str, spec: Spec, columns: Collection[str]) -> Bound | float | None
         raise ConfigError(f"{key}: got {name!r}, want a number or one of none, auto, {', '.join(sources)}.")
     source = sources[name]
     needs = (str(options.pop("column", key)),) if name == COLUMN else source.needs
-    if missing := [need for need in needs if need not in columns]:
-        raise ConfigError(
-            f"{key} from {name!r}: the data has no column {', '.join(missing)}, only "
-            f"{', '.join(sorted(columns)) or 'the texts'}. Add it, or choose another source."
-        )
+    fit = _asked_fit(key, name, source, options)
     known = [p.name for p in signature(source.function).parameters.values() if p.kind is p.KEYWORD_ONLY]
     if unknown := sorted(set(options) - set(known)):
+        known += ["beta"] if source.fit else []
         raise ConfigError(
             f"{key} from {name!r}: unknown option {', '.join(unknown)}, want {', '.join(known) or 'none'}."
         )
-    return Bound(name, source.function, needs, options)
+    return Bound(name, source.function, needs, options, fit)
+
+
+def _asked_fit(key: str, name: str, source: Source, options: dict[str, Any]) -> Fit | None:
+    """The fit that `beta: auto` asks for, taken out of the options."""
+    if source.fit is None or "beta" not in options:
+        return None
+    if (asked := options.pop("beta")) != "auto":
+        raise ConfigError(f"{key} from {name!r}, beta: got {asked!r}, want auto; or give beta1 and beta3.")
+    return source.fit
 
 
 def _number(key: str, value: float) -> float:
-    lowest, highest = {"flip_rate": (0.0, LARGEST_FLIP_RATE), "weight": (0.0, torch.inf)}.get(
-        key, (-torch.inf, torch.inf)
-    )
+    lowest, highest = {
+        "flip_rate": (0.0, LARGEST_FLIP_RATE),
+        "weight": (0.0, torch.inf),
+        "cap": (LEAST_CAP, torch.inf),
+    }.get(key, (-torch.inf, torch.inf))
     if not lowest <= value <= highest:
         raise ConfigError(f"{key}: got {value}, want a number from {lowest} to {highest}.")
     return value

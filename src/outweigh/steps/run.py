@@ -24,6 +24,7 @@ from outweigh.steps.evaluate import Judged, compared, judged
 from outweigh.steps.record import Stopwatch, as_json, described, headed, peak_memory, write_json, write_run
 from outweigh.training.config import TrainConfig
 from outweigh.training.fit import fit
+from outweigh.training.items import asked_columns
 
 DOUBTFUL = 200
 """Most doubtful pairs that the report shows."""
@@ -82,7 +83,7 @@ def run(
         _settle(out)
     else:
         with clock("training, repaired"):
-            clean = read_pairs(out / "pairs.clean.jsonl", keep=["strength"])
+            clean = read_pairs(out / "pairs.clean.jsonl", keep=asked_columns(config.train))
             model, trained[REPAIRED] = _trained(clean, config.train, out, resume)
         with clock("evaluation"):
             found[REPAIRED] = _judged(model, held_out, config)
@@ -105,10 +106,9 @@ def _read(
     data: Data, eval: Sequence[str | Path], config: RunConfig, on_bad_rows: OnBadRows
 ) -> tuple[PairSet, dict[str, PairSet], dict[str, Any]]:
     """Pairs to train on, the sets to evaluate on by name, and what is said of both."""
-    pairs = read_pairs(
-        data, on_bad_rows=on_bad_rows, keep=[config.grade] if config.grade and not eval else []
-    )
     keep = [config.grade] if config.grade else []
+    asked = asked_columns(config.train)
+    pairs = read_pairs(data, on_bad_rows=on_bad_rows, keep=asked if eval else [*asked, *keep])
     if eval:
         held_out = {str(each): read_pairs(each, on_bad_rows=on_bad_rows, keep=keep) for each in eval}
         unit = "given"

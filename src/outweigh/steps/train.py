@@ -11,6 +11,7 @@ from outweigh.steps.evaluate import judged
 from outweigh.steps.record import Stopwatch, described, headed, peak_memory, sources, write_json, write_run
 from outweigh.training.config import TrainConfig
 from outweigh.training.fit import fit
+from outweigh.training.items import asked_columns
 
 
 def train(
@@ -58,18 +59,5 @@ def _read(
     if config.objective == "listwise" and not isinstance(data, PairSet):
         rankings = [each for each in read_rankings(data) if len(set(each.ranks)) > 1]
         return rankings, {"rows": len(rankings), "files": sources(data)}
-    keep = [
-        spec["column"]
-        for spec in (config.margin, config.flip_rate, config.cap, config.weight)
-        if isinstance(spec, dict) and "column" in spec
-    ]
-    keep += ["strength"] if _names_strength(config) else []
-    pairs = read_pairs(data, on_bad_rows=on_bad_rows, keep=keep)
+    pairs = read_pairs(data, on_bad_rows=on_bad_rows, keep=asked_columns(config))
     return pairs, described(data, pairs)
-
-
-def _names_strength(config: TrainConfig) -> bool:
-    return "strength" in (
-        config.margin,
-        config.margin.get("source") if isinstance(config.margin, dict) else None,
-    )

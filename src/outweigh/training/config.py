@@ -8,6 +8,20 @@ from outweigh.objectives.spec import Spec
 
 
 @dataclass(frozen=True, kw_only=True)
+class SimilarityConfig:
+    """How alike two responses are, for the cosine cap; PCRM takes BERT's [CLS] of the whole text."""
+
+    encoder: str = "minilm"
+    """A folder, a Hub name, or a bundled model, computed once and kept in the cache."""
+    pooling: Literal["mean", "first"] = "mean"
+    """Over all tokens, as minilm was made for; first: [CLS], as PCRM has it."""
+    text: Literal["whole", "response"] = "whole"
+    """Prompt and response, or the response alone."""
+    max_tokens: int = 512
+    """Longer texts lose the left of their prompt first."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """A training run."""
 
@@ -18,13 +32,14 @@ class TrainConfig:
     objective: Literal["pairs", "listwise"] = "pairs"
     """pairs: the pairwise equation; listwise: Plackett-Luce over the K responses of a row."""
     margin: Spec = "auto"
-    """Gap demanded: none, a number, column, rating or strength; auto: the column if there is one."""
+    """Gap demanded: none, a number, column, rating, rating-log, strength, batch or batch-exponential; auto:
+    the column if there is one."""
     flip_rate: Spec = "auto"
-    """Chance that a label is wrong: none, a number, column or votes."""
+    """Chance that a label is wrong: none, a number, column, rating or votes."""
     cap: Spec = "auto"
-    """Gap allowed: none, a number or column."""
+    """Gap allowed: none, a number, column, length, cosine or random."""
     weight: Spec = "auto"
-    """Weight of a pair: none, a number, column or row (a row of K responses weighs as one pair)."""
+    """Weight of a pair: none, a number, column, rating or row (a row of K responses weighs as one pair)."""
     auxiliary: dict[str, float] = field(default_factory=dict)
     """Further terms and their coefficients: centring keeps both rewards near 0 in sum."""
     batch_pairs: int = 16
@@ -67,6 +82,8 @@ class TrainConfig:
     """End training at the first alarm instead of naming it and going on."""
     tokens: TokenConfig = field(default_factory=TokenConfig)
     """Length and rendering of the texts."""
+    similarity: SimilarityConfig = field(default_factory=SimilarityConfig)
+    """What the cosine of a pair is of."""
     seed: int = 0
     """Decides the head's first weights, the order of the pairs and the validation part."""
     trust_remote_code: bool = False

@@ -28,7 +28,8 @@ from outweigh.training.bar import StepBar
 from outweigh.training.card import write_card
 from outweigh.training.checkpoints import full_disk_named, newest_whole
 from outweigh.training.config import TrainConfig
-from outweigh.training.items import Data, Items, check_fits, items_of, objective_of
+from outweigh.training.derived import prepared
+from outweigh.training.items import Data, Items, check_fits, check_steps, items_of, objective_of
 from outweigh.training.method import learning_rate, merged, trainable
 from outweigh.training.trainer import PairTrainer
 
@@ -72,7 +73,9 @@ def fit(
     tokenizer = load_tokenizer(config.backbone, trust_remote_code=config.trust_remote_code)
     started = time.monotonic()
     rows = _rows(items, config, eval_data, Renderer(tokenizer, config.tokens.template))
-    tokenising = time.monotonic() - started
+    seconds = {"tokens": time.monotonic() - started}
+    check_steps(objective, config, len(rows.train))
+    items, objective, caps = prepared(objective, items, rows.train, config)
     model = load_classifier(
         config.backbone, tokenizer, dropout=config.dropout, trust_remote_code=config.trust_remote_code
     )
@@ -103,9 +106,11 @@ def fit(
         "best_step": trainer.state.best_global_step if trainer.keeps_best else None,
         "learning_rate": rate,
         "tokens": asdict(rows.counts),
+        "caps": caps,
         "log": trainer.state.log_history,
         "alarms": alarms.fired,
-        "seconds": {"tokens": tokenising, "training": time.monotonic() - started},
+        "seconds": seconds
+        | {"training": time.monotonic() - started, "first pass": trainer.first_pass_seconds},
         "config": asdict(config),
         "data_sha256": items.key,
     }

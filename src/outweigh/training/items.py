@@ -7,12 +7,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from outweigh.data.fields import OPTIONAL
 from outweigh.data.pairs import PairSet
 from outweigh.data.records import Ranking
 from outweigh.data.split import hold_out
 from outweigh.data.tokens import Item
 from outweigh.errors import ConfigError, DataError
-from outweigh.objectives.sources import AUXILIARY, bind
+from outweigh.objectives.sources import AUXILIARY, DERIVED, LIVE, SOURCES, Bound, bind, named
 from outweigh.training.config import TrainConfig
 from outweigh.training.trainer import Objective
 
@@ -83,6 +84,17 @@ def _no_split(fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np
     raise ConfigError("validation: a part of the items can't be split again, want validation 0.")
 
 
+def asked_columns(config: TrainConfig) -> list[str]:
+    """Columns that the configured sources need and that are read from data only where they are asked for.
+
+    Raises:
+        ConfigError: an unknown source or option.
+    """
+    bound = [named(key, getattr(config, key)) for key in SOURCES]
+    reads = {need for source in bound if isinstance(source, Bound) for need in source.reads}
+    return sorted(reads - {*OPTIONAL, *LIVE, *DERIVED, "row_pairs"})
+
+
 def objective_of(config: TrainConfig, columns: Collection[str]) -> Objective:
     """The configured loss, bound to the data's columns.
 
@@ -94,7 +106,7 @@ def objective_of(config: TrainConfig, columns: Collection[str]) -> Objective:
         raise ConfigError(f"auxiliary: got {', '.join(sorted(unknown))}, want {', '.join(AUXILIARY)}.")
     if config.objective not in ("pairs", "listwise"):
         raise ConfigError(f"objective: got {config.objective!r}, want pairs or listwise.")
-    specs = {key: getattr(config, key) for key in ("margin", "flip_rate", "cap", "weight")}
+    specs = {key: getattr(config, key) for key in SOURCES}
     if config.objective == "listwise":
         set_too = [key for key, spec in specs.items() if spec not in (None, "none", "auto")]
         set_too += ["auxiliary"] if config.auxiliary else []
@@ -123,6 +135,19 @@ def check_fits(data: Data, config: TrainConfig) -> None:
     for ranking in data:
         if len(set(ranking.ranks)) < 2:
             raise DataError(f"{ranking.origin}: all responses share one rank, want two. Drop the row.")
+
+
+def check_steps(objective: Objective, config: TrainConfig, pairs: int) -> None:
+    """Nothing, once every optimizer step has as many pairs as its sources need.
+
+    Raises:
+        ConfigError: a margin from the step's gaps, and a step of one pair, whose mean is its own gap.
+    """
+    if "step_gap" in objective.needs and 1 in (config.batch_pairs, pairs % config.batch_pairs):
+        raise ConfigError(
+            f"margin from the step: {pairs} pairs in steps of {config.batch_pairs} leave one with a single "
+            "pair, want two or more in each. Choose another batch_pairs."
+        )
 
 
 def _hold_out_prompts(

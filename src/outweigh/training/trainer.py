@@ -1,6 +1,7 @@
 """A transformers.Trainer that knows pairs; what a method adds is a source, never a flag here."""
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import datasets
@@ -13,7 +14,7 @@ from torch.nn.functional import softplus
 from outweigh.models.batches import length_batches, pad, rewards_of, token_budget
 from outweigh.objectives.listwise import plackett_luce
 from outweigh.objectives.pairwise import pairwise_loss
-from outweigh.objectives.sources import AUXILIARY, Bound
+from outweigh.objectives.sources import AUXILIARY, LIVE, Bound
 from outweigh.training.checkpoints import WholeCheckpoints
 from outweigh.training.collate import Collator, responses
 
@@ -29,10 +30,20 @@ class Objective(NamedTuple):
     auxiliary: Mapping[str, float] = {}
 
     @property
+    def sources(self) -> tuple[Bound, ...]:
+        """The sources that are neither numbers nor defaults."""
+        four = (self.margin, self.flip_rate, self.cap, self.weight)
+        return tuple(source for source in four if isinstance(source, Bound))
+
+    @property
     def needs(self) -> tuple[str, ...]:
-        """Columns that a batch must carry."""
-        bound = (self.margin, self.flip_rate, self.cap, self.weight)
-        return tuple({need for source in bound if isinstance(source, Bound) for need in source.needs})
+        """What the loss asks of a batch: columns, and what the trainer itself gives."""
+        return tuple(sorted({need for source in self.sources for need in source.needs}))
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The same, and what sources are fitted to before training."""
+        return tuple(sorted({need for source in self.sources for need in source.reads}))
 
 
 class PairTrainer(WholeCheckpoints):
@@ -52,13 +63,16 @@ class PairTrainer(WholeCheckpoints):
         keeps_best: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(data_collator=Collator({n: columns[n] for n in objective.needs}), **kwargs)
+        stored = [need for need in objective.needs if need not in LIVE]
+        super().__init__(data_collator=Collator({name: columns[name] for name in stored}), **kwargs)
         self.objective: Objective = objective
         self.pad_token = pad_token
         self.keeps_best = keeps_best
         self.model_accepts_loss_kwargs = True
         self.loss_is_scaled_for_ga = True
         self._window = torch.zeros(6, dtype=torch.float64)  # sums over the pairs since the last log
+        self._step_gap: Tensor | None = None  # of the whole step, where it takes several batches
+        self.first_pass_seconds = 0.0
 
     def compute_loss(
         self,
@@ -84,7 +98,7 @@ class PairTrainer(WholeCheckpoints):
             )
             return plackett_luce(rewards, ranks)
         chosen, rejected = reward_R[::2], reward_R[1::2]
-        columns = {need: batch[f"column_{need}"] for need in self.objective.needs}
+        columns = self._columns(chosen.detach() - rejected.detach(), batch)
         given = {
             key: source(columns) if isinstance(source, Bound) else source
             for key in ("margin", "flip_rate", "cap", "weight")
@@ -95,6 +109,40 @@ class PairTrainer(WholeCheckpoints):
             loss = loss + coefficient * AUXILIARY[name](chosen, rejected)
         self._count(chosen.detach(), rejected.detach())
         return loss
+
+    def _columns(self, gap: Tensor, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What the sources need: the batch's columns, and what only the trainer knows."""
+        known = {"gap": gap, "item": batch["item"], "step": torch.tensor(self.state.global_step)}
+        needs = self.objective.needs
+        if "step_gap" in needs:
+            own = self.accelerator.gather(gap)
+            known["step_gap"] = own if self._step_gap is None else self._step_gap
+        return {need: known[need] if need in LIVE else batch[f"column_{need}"] for need in needs}
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], Tensor | int | None]:
+        """The step's batches; where a source needs all its gaps and they do not fit one, a first pass."""
+        batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        needed = "step_gap" in self.objective.needs and len(batches) > 1
+        self._step_gap = self._gaps_of_step(batches) if needed else None
+        return batches, items
+
+    @torch.no_grad()
+    def _gaps_of_step(self, batches: Sequence[dict[str, Tensor]]) -> Tensor:
+        """Gaps of the whole step's pairs, over all devices, with the dropout that training will draw."""
+        started = time.monotonic()
+        model = self.model_wrapped
+        model.train()
+        gaps = []
+        cuda = [self.args.device] if self.args.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=cuda):
+            for batch in batches:
+                reward_R = self._rewards(model, responses(batch))
+                gaps.append(reward_R[::2] - reward_R[1::2])
+        gap: Tensor = self.accelerator.gather(torch.cat(gaps))
+        self.first_pass_seconds += time.monotonic() - started
+        return gap
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """6 a parameter and token: forward 2, backward 4, the rule of thumb of Kaplan et al. 2020."""

@@ -1,0 +1,161 @@
+"""Caps: the largest gap that a pair is allowed, from how alike its responses are (PCRM)."""
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from outweigh.errors import ConfigError
+
+PRESETS: dict[str, dict[str, tuple[float, float]]] = {
+    "length": {"dialogue": (10.0, -5.0), "summarisation": (10.0, -5.0), "dialogue-dpo": (20.0, -15.0)},
+    "cosine": {"dialogue": (20.0, -15.0), "summarisation": (30.0, -25.0), "dialogue-dpo": (30.0, -25.0)},
+}
+"""beta1 and beta3 of each feature and task. They add up to 5: responses that are alike are capped there."""
+BETA2 = 0.001
+BINS = 20  # of similarity, with equally many pairs each, where the betas are fitted
+HIGHEST_NOISE = 0.45  # of a bin: at one half the cap would be 0, and the loss would pull the gap there
+
+
+def prior_cap(similarity: Tensor, *, beta1: float, beta3: float, beta2: float = BETA2) -> Tensor:
+    """Cap of each pair, (B,) in nats, from a similarity (B,) in [0, 1]: the more alike, the lower.
+
+        cap = beta1 / (similarity + beta2) + beta3
+
+    Source: Zhou et al. 2024, arXiv:2404.00978, and the authors' code.
+    """
+    return beta1 / (similarity + beta2) + beta3
+
+
+def length_cap(
+    length_ratio: Tensor,
+    *,
+    preset: str = "dialogue",
+    beta1: float | None = None,
+    beta2: float = BETA2,
+    beta3: float | None = None,
+) -> Tensor:
+    """Cap from the shorter length over the longer, in tokens from where the responses first differ.
+
+    `preset` is dialogue, summarisation or dialogue-dpo; beta1 and beta3 stand in place of the preset's.
+
+    Raises:
+        ConfigError: no such preset.
+    Source: arXiv:2404.00978, authors' code.
+    """
+    first, third = preset_betas("length", preset)
+    return prior_cap(
+        length_ratio,
+        beta1=first if beta1 is None else beta1,
+        beta2=beta2,
+        beta3=third if beta3 is None else beta3,
+    )
+
+
+def cosine_cap(
+    cosine: Tensor,
+    *,
+    form: str = "angular",
+    preset: str = "dialogue",
+    beta1: float | None = None,
+    beta2: float = BETA2,
+    beta3: float | None = None,
+) -> Tensor:
+    """Cap from the cosine of the two texts' embeddings, as an angular similarity or raw.
+
+    `form` angular is what the authors' reward models use, raw what their DPO does; both take a negative
+    cosine for 0, where raw would divide by nothing. The presets were fitted to BERT's [CLS].
+
+    Raises:
+        ConfigError: no such form or preset.
+    Source: arXiv:2404.00978, authors' code; the clamp of the raw form is ours.
+    """
+    if form not in ("angular", "raw"):
+        raise ConfigError(f"cap from 'cosine', form: got {form!r}, want angular or raw.")
+    first, third = preset_betas("cosine", preset)
+    similarity = angular(cosine) if form == "angular" else cosine.clamp(min=0)
+    return prior_cap(
+        similarity,
+        beta1=first if beta1 is None else beta1,
+        beta2=beta2,
+        beta3=third if beta3 is None else beta3,
+    )
+
+
+def angular(cosine: Tensor) -> Tensor:
+    """1 - angle / pi of vectors with this cosine, which is held in [0, 1]: from 0.5 to 1."""
+    return (math.pi - torch.arccos(cosine.clamp(0, 1))) / math.pi
+
+
+def random_cap(item: Tensor, step: Tensor, *, low: float = 4.0, high: float = 5.0, seed: int = 0) -> Tensor:
+    """Cap drawn evenly from [low, high), anew for each pair and step: what a cap gives without a feature.
+
+    Equal seeds give equal draws, on however many devices. The paper draws from 4 to 5 in dialogue, from 5 to
+    6 in summarisation.
+
+    Raises:
+        ConfigError: low is above high.
+    Source: arXiv:2404.00978, ablation.
+    """
+    if low > high:
+        raise ConfigError(f"cap from 'random': got low {low} and high {high}, want low at most high.")
+    at = int(step)
+    drawn = [np.random.default_rng((seed, at, place)).uniform(low, high) for place in item.tolist()]
+    return torch.tensor(drawn, dtype=torch.float32, device=item.device)
+
+
+def preset_betas(feature: str, preset: str) -> tuple[float, float]:
+    """beta1 and beta3 of a preset.
+
+    Raises:
+        ConfigError: no such preset.
+    """
+    if preset not in PRESETS[feature]:
+        known = ", ".join(PRESETS[feature])
+        raise ConfigError(f"cap from {feature!r}, preset: got {preset!r}, want one of {known}.")
+    return PRESETS[feature][preset]
+
+
+def betas_of_length(length_ratio: Tensor, wrong_probability: Tensor, **options: Any) -> dict[str, float]:
+    """The betas of `length_cap` that audited noise asks for: see `fitted_betas`."""
+    beta2 = options.get("beta2", BETA2)
+    return fitted_betas(length_ratio.numpy(), wrong_probability.numpy(), beta2=beta2)
+
+
+def betas_of_cosine(cosine: Tensor, wrong_probability: Tensor, **options: Any) -> dict[str, float]:
+    """The betas of `cosine_cap` that audited noise asks for: see `fitted_betas`."""
+    raw = options.get("form", "angular") == "raw"
+    similarity = cosine.clamp(min=0) if raw else angular(cosine)
+    beta2 = options.get("beta2", BETA2)
+    return fitted_betas(similarity.numpy(), wrong_probability.numpy(), beta2=beta2)
+
+
+def fitted_betas(
+    similarity_B: NDArray[Any], wrong_probability_B: NDArray[Any], *, beta2: float = BETA2
+) -> dict[str, float]:
+    """beta1 and beta3 for which a capped pair rests where its label's noise says.
+
+    A capped gap rests at cap / 2, and labels of which a share e is wrong support a gap of logit(1 - e), so
+
+        cap(s) = 2 logit(1 - e(s))
+
+    with e(s) the mean wrong probability of pairs at similarity s. Both betas are the least squares line of
+    that through 1 / (s + beta2), in bins of equally many pairs. Where noise does not rise with similarity
+    beta1 is 0, and the cap constant.
+
+    Source: ours; the derivation is in docs/papers.md.
+    """
+    order = np.argsort(similarity_B, kind="stable")
+    bins = np.array_split(order, min(BINS, len(order)))
+    noise = np.array([wrong_probability_B[each].mean() for each in bins]).clip(1e-4, HIGHEST_NOISE)
+    asked = 2 * np.log((1 - noise) / noise)
+    opening = np.array([(1 / (similarity_B[each] + beta2)).mean() for each in bins])
+    spread = opening - opening.mean()
+    slope = float(spread @ (asked - asked.mean()) / max(float(spread @ spread), 1e-12))
+    beta1 = max(slope, 0.0)
+    lowest = float((1 / (similarity_B + beta2)).min())  # the line must stay above 0 on every pair
+    beta3 = float(asked.mean() - beta1 * opening.mean())
+    return {"beta1": beta1, "beta3": max(beta3, float(asked.min()) / 2 - beta1 * lowest)}

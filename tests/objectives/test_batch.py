@@ -1,0 +1,59 @@
+import math
+
+import pytest
+import torch
+
+from outweigh.errors import ConfigError, ShapeError
+from outweigh.objectives.batch import batch_margin, exponential_batch_margin
+from outweigh.objectives.pairwise import pairwise_loss
+
+STEP = torch.tensor([3.0, 1.0, -1.0, 5.0])  # mean 2
+
+
+def test_pairs_below_the_mean_are_asked_for_it_and_the_others_for_nothing():
+    torch.testing.assert_close(batch_margin(STEP, STEP), torch.tensor([0.0, 2.0, 2.0, 0.0]))
+    # the loss of the second: -log sigma(1 - 2) = softplus(1)
+    loss = pairwise_loss(STEP, margin=batch_margin(STEP, STEP))
+    assert loss[1].item() == pytest.approx(math.log(1 + math.e))
+    assert loss[0].item() == pytest.approx(math.log(1 + math.exp(-3)))
+
+
+def test_the_step_may_be_more_than_the_batch():
+    torch.testing.assert_close(batch_margin(STEP[1:3], STEP), torch.tensor([2.0, 2.0]))
+
+
+def test_without_a_threshold_all_pairs_are_asked_and_a_quantile_asks_some():
+    torch.testing.assert_close(batch_margin(STEP, STEP, threshold="none"), torch.full((4,), 2.0))
+    # the lower quartile of -1, 1, 3, 5 is 0.5
+    quartile = batch_margin(STEP, STEP, threshold=0.25, scale=0.5)
+    torch.testing.assert_close(quartile, torch.tensor([0.0, 0.0, 1.0, 0.0]))
+
+
+def test_a_negative_mean_counts_as_nothing_unless_it_is_let():
+    step = torch.tensor([-3.0, -1.0])
+    assert batch_margin(step, step).tolist() == [0.0, 0.0]
+    assert batch_margin(step, step, clamp=False).tolist() == [-2.0, 0.0]
+
+
+def test_the_margin_has_no_gradient():
+    gap = STEP.clone().requires_grad_()
+    assert not batch_margin(gap, gap).requires_grad
+    assert not exponential_batch_margin(gap, gap).requires_grad
+
+
+def test_the_exponential_margin_grows_below_the_mean_up_to_its_limit():
+    # population std of 3, 1, -1, 5 is sqrt(5): exp(2 (2 - 1) / sqrt 5) at 1; at -1, exp(6 / sqrt 5) = 14.6
+    found = exponential_batch_margin(STEP, STEP, limit=10.0)
+    by_hand = torch.tensor([0.0, math.exp(2 / math.sqrt(5)), 10.0, 0.0])
+    torch.testing.assert_close(found, by_hand)
+    far = torch.tensor([-1e4, 3e4, 3e4])
+    assert exponential_batch_margin(far, far)[0].item() == pytest.approx(10.0)
+
+
+def test_a_step_of_one_pair_another_shape_and_another_threshold_are_refused():
+    with pytest.raises(ShapeError, match=r"S of two or more"):
+        batch_margin(torch.tensor([1.0]), torch.tensor([1.0]))
+    with pytest.raises(ShapeError, match=r"want \(B,\) and"):
+        exponential_batch_margin(torch.ones(4, 1), STEP)
+    with pytest.raises(ConfigError, match=r"threshold: got 'median'"):
+        batch_margin(STEP, STEP, threshold="median")

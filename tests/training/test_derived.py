@@ -1,0 +1,149 @@
+"""Columns worked out from the texts, and the checks that stand before training."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModel, AutoModelForSequenceClassification
+
+from outweigh.data.config import TokenConfig
+from outweigh.data.pairs import PairSet
+from outweigh.data.rendering import Renderer
+from outweigh.data.tokens import tokenise
+from outweigh.errors import ConfigError
+from outweigh.models.loading import load_tokenizer
+from outweigh.objectives.sources import MARGINS, Source
+from outweigh.training.config import SimilarityConfig, TrainConfig
+from outweigh.training.derived import cosines, length_ratio, length_ratios
+from outweigh.training.fit import fit
+from outweigh.training.items import items_of
+
+SHORT = TokenConfig(max_tokens=96)
+
+
+def configured(backbone, **settings):
+    return TrainConfig(
+        **{"backbone": str(backbone), "tokens": SHORT, "precision": "fp32", "validation": 0.0} | settings
+    )
+
+
+def tokens_of(pairs, backbone, tmp_path):
+    items = items_of(pairs)
+    renderer = Renderer(load_tokenizer(str(backbone)))
+    return items, tokenise(items.read(), renderer, SHORT, key=items.key, cache_dir=tmp_path).dataset
+
+
+def weights(folder):
+    return AutoModelForSequenceClassification.from_pretrained(folder).state_dict()
+
+
+def largest_difference(one, other):
+    return max((one[name] - other[name]).abs().max().item() for name in one)
+
+
+def test_lengths_are_counted_from_the_first_token_that_differs():
+    assert length_ratio([1, 2, 3, 4, 9], [1, 2, 5, 9]) == 2 / 3
+    assert length_ratio([1, 2, 9], [1, 2, 9]) == 1.0  # both empty from there
+    assert length_ratio([1, 2, 9], [1, 2]) == 0.0
+
+
+def test_the_ratio_of_a_pair_counts_what_closes_the_text(tiny_llama, tmp_path):
+    pairs = PairSet.from_rows([{"prompt": "Say.", "chosen": "abcde", "rejected": "abX"}])
+    items, dataset = tokens_of(pairs, tiny_llama, tmp_path)
+    # a token a byte, and </s>: c d e </s> against X </s>
+    np.testing.assert_allclose(length_ratios(items, dataset, configured(tiny_llama)), [2 / 4])
+
+
+@pytest.mark.parametrize("text", ["whole", "response"])
+def test_a_cosine_is_of_the_encoders_mean_vectors(tiny_bert, tmp_path, wordy_pairs, text):
+    pairs = PairSet.from_rows(wordy_pairs[:3])
+    items, dataset = tokens_of(pairs, tiny_bert, tmp_path)
+    similarity = SimilarityConfig(encoder=str(tiny_bert), text=text)
+    found = cosines(items, dataset, configured(tiny_bert, similarity=similarity))
+    tokenizer, model = load_tokenizer(str(tiny_bert)), AutoModel.from_pretrained(tiny_bert).eval()
+    renderer, pair = Renderer(tokenizer), pairs[2]
+    vectors = []
+    for response in (pair.chosen, pair.rejected):
+        rendered = renderer(pair.prompt if text == "whole" else (), response).text
+        ids = tokenizer(rendered, add_special_tokens=False, return_tensors="pt")["input_ids"]
+        vectors.append(model(input_ids=ids).last_hidden_state[0].mean(0).detach())
+    by_hand = torch.nn.functional.cosine_similarity(*vectors, dim=0).item()
+    assert found[2] == pytest.approx(by_hand, abs=5e-3)  # bf16 where the machine has it
+
+
+def test_a_run_with_a_cap_says_what_its_caps_are(tiny_llama, wordy_pairs, tmp_path):
+    trained = fit(PairSet.from_rows(wordy_pairs), configured(tiny_llama, cap="length"), tmp_path / "length")
+    caps = trained.results["caps"]
+    assert 0 < caps["length_ratio"]["0"] <= caps["length_ratio"]["1"] <= 1
+    # the longest ratio has the lowest cap: 10 / (s + .001) - 5
+    assert caps["cap"]["0"] == pytest.approx(10 / (caps["length_ratio"]["1"] + 0.001) - 5, rel=1e-5)
+    assert json.dumps(caps)
+
+
+def test_a_cap_at_or_under_nothing_is_refused_before_the_model_is_loaded(tiny_llama, wordy_pairs, tmp_path):
+    spec = {"source": "length", "beta1": 1.0, "beta3": -3.0}
+    with pytest.raises(
+        ConfigError, match=r"cap from 'length': got -[\d.]+ at pair \d+ \(0-based\), length_ratio"
+    ):
+        fit(PairSet.from_rows(wordy_pairs), configured(tiny_llama, cap=spec), tmp_path)
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_caps_that_are_nearly_all_open_are_warned_of(tiny_llama, wordy_pairs, tmp_path, caplog):
+    spec = {"source": "length", "beta1": 100.0}
+    fit(PairSet.from_rows(wordy_pairs), configured(tiny_llama, cap=spec), tmp_path)
+    assert "100 % of the caps are above 20 nats, which is plain Bradley-Terry" in caplog.text
+
+
+def test_a_random_cap_trains_and_is_no_constant(tiny_llama, wordy_pairs, tmp_path):
+    pairs = PairSet.from_rows(wordy_pairs)
+    for name, cap in (("random", {"source": "random", "low": 0.5, "high": 5.0}), ("fixed", 2.75)):
+        fit(pairs, configured(tiny_llama, cap=cap, learning_rate=1e-3), tmp_path / name)
+    assert largest_difference(weights(tmp_path / "random/model"), weights(tmp_path / "fixed/model")) > 1e-6
+
+
+def test_a_margin_of_the_step_is_the_same_however_the_step_is_cut(tiny_llama, wordy_pairs, tmp_path):
+    pairs = PairSet.from_rows(wordy_pairs)
+    config = configured(tiny_llama, margin="batch", batch_pairs=12, learning_rate=1e-3)
+    for name, device_pairs in (("whole", None), ("cut", 3)):
+        trained = fit(pairs, replace(config, device_pairs=device_pairs), tmp_path / name)
+        assert (trained.results["seconds"]["first pass"] > 0) == (name == "cut")
+    assert largest_difference(weights(tmp_path / "whole/model"), weights(tmp_path / "cut/model")) < 1e-6
+
+
+def test_the_first_pass_sees_the_gaps_that_training_sees_dropout_and_all(
+    tiny_bert, wordy_pairs, tmp_path, monkeypatch
+):
+    seen = []
+
+    def spy(gap, step_gap):
+        seen.append((gap, step_gap))
+        return torch.zeros_like(gap)
+
+    monkeypatch.setitem(MARGINS, "spy", Source(spy, needs=("gap", "step_gap")))
+    config = configured(tiny_bert, margin="spy", batch_pairs=12, device_pairs=3, dropout=0.3)
+    fit(PairSet.from_rows(wordy_pairs), config, tmp_path)
+    assert len(seen) == 60 / 3
+    for place, (gap, step_gap) in enumerate(seen):
+        start = 3 * (place % 4)
+        torch.testing.assert_close(gap, step_gap[start : start + 3])
+    assert seen[0][1].std() > 0
+
+
+def test_the_first_pass_leaves_the_dropout_of_training_as_it_was(tiny_bert, wordy_pairs, tmp_path):
+    # threshold none and scale 0 ask for nothing: with the pass, and without it, the same model
+    pairs = PairSet.from_rows(wordy_pairs)
+    nothing = {"source": "batch", "threshold": "none", "scale": 0.0}
+    config = configured(tiny_bert, batch_pairs=12, device_pairs=3, dropout=0.3, learning_rate=1e-3)
+    fit(pairs, replace(config, margin=nothing), tmp_path / "with")
+    fit(pairs, replace(config, margin=0.0), tmp_path / "without")
+    assert largest_difference(weights(tmp_path / "with/model"), weights(tmp_path / "without/model")) == 0
+
+
+def test_a_step_that_would_have_one_pair_is_refused(tiny_llama, wordy_pairs, tmp_path):
+    pairs = PairSet.from_rows(wordy_pairs)
+    for pairs_a_step in (1, 59):  # 60 pairs
+        with pytest.raises(ConfigError, match=r"leave one with a single pair, want two or more in each"):
+            fit(pairs, configured(tiny_llama, margin="batch", batch_pairs=pairs_a_step), tmp_path)
