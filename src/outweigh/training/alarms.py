@@ -17,6 +17,8 @@ ACCURACY_DROP = 0.15
 """Training accuracy minus validation accuracy that means overfitting."""
 LARGEST_GAP = 20.0
 """Nats, root mean square; at a gap of 20 the model claims one error in 5e8."""
+LEAST_CHANGE = 1e-3
+"""Of the gradient, relative; under it MetaRM's step is a no-op."""
 MOST_TIES = 0.5
 """Share of pairs with equal rewards; honest float32 rewards of different texts are hardly ever equal."""
 
@@ -81,6 +83,12 @@ def not_a_number(watch: Watch) -> str | None:
     return f"{', '.join(bad)} is not finite" if bad else None
 
 
+def meta_idle(watch: Watch) -> str | None:
+    """The cause where MetaRM's step changes the gradient by next to nothing."""
+    change = watch.training.get("meta_change", math.inf)
+    return f"the meta step changes the gradient by {change:.1g} of it" if change < LEAST_CHANGE else None
+
+
 def padding_mismatch(watch: Watch) -> str | None:
     """The cause where the reward would be read at the wrong token."""
     if watch.pad_token is not None and watch.pad_token == watch.eos_token:
@@ -98,6 +106,7 @@ ALARMS: dict[str, Alarm] = {
         equal_rewards, "Check that the responses differ after truncation, and that pad is not EOS."
     ),
     "not-finite": Alarm(not_a_number, "Lower the learning rate, or set precision to fp32."),
+    "meta-idle": Alarm(meta_idle, "Raise meta.rho, or meta.eta: what is trained is the plain loss."),
     "padding": Alarm(padding_mismatch, "Give the tokenizer a pad token of its own, and the model the same."),
 }
 

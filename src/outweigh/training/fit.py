@@ -30,6 +30,7 @@ from outweigh.training.checkpoints import full_disk_named, newest_whole
 from outweigh.training.config import TrainConfig
 from outweigh.training.derived import prepared
 from outweigh.training.items import Data, Items, check_fits, check_steps, items_of, objective_of
+from outweigh.training.meta import meta_step
 from outweigh.training.method import learning_rate, merged, trainable
 from outweigh.training.trainer import PairTrainer
 
@@ -72,10 +73,12 @@ def fit(
     set_seed(config.seed)
     tokenizer = load_tokenizer(config.backbone, trust_remote_code=config.trust_remote_code)
     started = time.monotonic()
-    rows = _rows(items, config, eval_data, Renderer(tokenizer, config.tokens.template))
+    renderer = Renderer(tokenizer, config.tokens.template)
+    rows = _rows(items, config, eval_data, renderer)
     seconds = {"tokens": time.monotonic() - started}
     check_steps(objective, config, len(rows.train))
     items, objective, caps = prepared(objective, items, rows.train, config)
+    meta = meta_step(config, renderer)
     model = load_classifier(
         config.backbone, tokenizer, dropout=config.dropout, trust_remote_code=config.trust_remote_code
     )
@@ -92,6 +95,7 @@ def fit(
         pad_token=tokenizer.pad_token_id,
         columns=items.columns,
         keeps_best=config.keep == "best" or config.patience is not None,
+        meta=meta,
         train_dataset=rows.train,
         eval_dataset=rows.watch,
         processing_class=tokenizer,

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import datasets
@@ -17,6 +18,7 @@ from outweigh.objectives.pairwise import pairwise_loss
 from outweigh.objectives.sources import AUXILIARY, LIVE, Bound
 from outweigh.training.checkpoints import WholeCheckpoints
 from outweigh.training.collate import Collator, responses
+from outweigh.training.meta import MetaStep
 
 
 class Objective(NamedTuple):
@@ -61,6 +63,7 @@ class PairTrainer(WholeCheckpoints):
         pad_token: int,
         columns: Mapping[str, np.ndarray],
         keeps_best: bool = False,
+        meta: MetaStep | None = None,
         **kwargs: Any,
     ) -> None:
         stored = [need for need in objective.needs if need not in LIVE]
@@ -68,6 +71,7 @@ class PairTrainer(WholeCheckpoints):
         self.objective: Objective = objective
         self.pad_token = pad_token
         self.keeps_best = keeps_best
+        self.meta = meta
         self.model_accepts_loss_kwargs = True
         self.loss_is_scaled_for_ga = True
         self._window = torch.zeros(6, dtype=torch.float64)  # sums over the pairs since the last log
@@ -82,7 +86,7 @@ class PairTrainer(WholeCheckpoints):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """The share of the step's loss that these items bring, so that shares add up over devices."""
-        reward_R = self._rewards(model, responses(inputs))
+        reward_R = self.rewards(model, responses(inputs))
         loss_B = self.loss(reward_R, inputs)
         items = len(loss_B) if num_items_in_batch is None else num_items_in_batch
         loss = loss_B.sum() / items * self.accelerator.num_processes  # DDP averages gradients over processes
@@ -122,23 +126,59 @@ class PairTrainer(WholeCheckpoints):
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], Tensor | int | None]:
-        """The step's batches; where a source needs all its gaps and they do not fit one, a first pass."""
+        """The step's batches; before them what the step needs beforehand: MetaRM's move, or all its gaps."""
         batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
-        needed = "step_gap" in self.objective.needs and len(batches) > 1
-        self._step_gap = self._gaps_of_step(batches) if needed else None
+        if batches and self.meta is not None:
+            self.meta.ascend(self, batches, items)
+        self._step_gap = self._gaps_of_step(batches)
         return batches, items
 
-    @torch.no_grad()
-    def _gaps_of_step(self, batches: Sequence[dict[str, Tensor]]) -> Tensor:
-        """Gaps of the whole step's pairs, over all devices, with the dropout that training will draw."""
-        started = time.monotonic()
-        model = self.model_wrapped
-        model.train()
-        gaps = []
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        """A batch's loss and gradient; after the step's last one the weights are where they were."""
+        loss = super().training_step(*args, **kwargs)
+        if self.meta is not None and self.accelerator.sync_gradients:
+            self.meta.settle(self)
+        return loss
+
+    def gradient(self, batches: Sequence[dict[str, Tensor]], items: Tensor | int | None) -> list[Tensor]:
+        """Of the step's loss at the present weights, under the dropout that training will draw."""
+        window, self._step_gap = self._window.clone(), self._gaps_of_step(batches)
+        model = self.accelerator.unwrap_model(self.model_wrapped, keep_fp32_wrapper=False)
+        total: list[Tensor] = []
+        with self.same_dropout_after():
+            for batch in batches:
+                loss = self.compute_loss(model, batch, num_items_in_batch=items)
+                own = self.gradient_of(loss)
+                total = [one + other for one, other in zip(total, own, strict=True)] if total else own
+        self._window = window
+        return total
+
+    def gradient_of(self, value: Tensor) -> list[Tensor]:
+        """Of each trainable parameter, averaged over devices; zeros where the value does not depend on it."""
+        weights = [weight for weight in self.model_wrapped.parameters() if weight.requires_grad]
+        found = torch.autograd.grad(value, weights, allow_unused=True)
+        pairs = zip(found, weights, strict=True)
+        own = [torch.zeros_like(weight) if each is None else each for each, weight in pairs]
+        return [self.accelerator.reduce(each, "mean") for each in own]
+
+    @contextmanager
+    def same_dropout_after(self) -> Iterator[None]:
+        """A block in which the model trains, and after which random draws are as they were before it."""
+        self.model_wrapped.train()
         cuda = [self.args.device] if self.args.device.type == "cuda" else []
         with torch.random.fork_rng(devices=cuda):
+            yield
+
+    @torch.no_grad()
+    def _gaps_of_step(self, batches: Sequence[dict[str, Tensor]]) -> Tensor | None:
+        """Gaps of all the step's pairs, over all devices; None where none is needed or one batch has them."""
+        if "step_gap" not in self.objective.needs or len(batches) < 2:
+            return None
+        started = time.monotonic()
+        gaps = []
+        with self.same_dropout_after():
             for batch in batches:
-                reward_R = self._rewards(model, responses(batch))
+                reward_R = self.rewards(self.model_wrapped, responses(batch))
                 gaps.append(reward_R[::2] - reward_R[1::2])
         gap: Tensor = self.accelerator.gather(torch.cat(gaps))
         self.first_pass_seconds += time.monotonic() - started
@@ -149,7 +189,8 @@ class PairTrainer(WholeCheckpoints):
         parameters = sum(each.numel() for each in self.model_wrapped.parameters())
         return 6 * parameters * int(inputs["ids"].numel())
 
-    def _rewards(self, model: nn.Module, ids: Sequence[Sequence[int]]) -> Tensor:
+    def rewards(self, model: nn.Module, ids: Sequence[Sequence[int]]) -> Tensor:
+        """Rewards of texts, (R,) float32, with gradient where that is on."""
         # A sharded model gathers its weights in each forward, in which every device takes part: one forward.
         sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
         budget = len(ids) * max(map(len, ids)) if sharded else token_budget(self.args.device)
@@ -178,6 +219,8 @@ class PairTrainer(WholeCheckpoints):
             logs |= {"accuracy": right, "gap": gap, "gap_std": max(0.0, square - gap**2) ** 0.5}
             logs |= {"log_loss": log_loss, "ties": ties, "pairs": window[-1].item()}
             self._window.zero_()
+            if self.meta is not None:
+                logs |= self.meta.seen
         super().log(logs, start_time)
 
     def evaluate(

@@ -1,0 +1,146 @@
+"""MetaRM's step: the gradient of the loss where the model tells unlabelled responses apart more clearly."""
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import datasets
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from outweigh.data.files import content_hash
+from outweigh.data.pairs import read_candidates
+from outweigh.data.rendering import Renderer
+from outweigh.data.tokens import Item, tokenise
+from outweigh.errors import ConfigError
+from outweigh.objectives.meta import response_difference
+from outweigh.training.config import MetaConfig, TrainConfig
+
+if TYPE_CHECKING:
+    from outweigh.training.trainer import PairTrainer
+
+Gradient = list[Tensor]  # of each trainable parameter
+
+
+class MetaStep:
+    """Moves the weights before a step's loss is computed, and back before the optimizer takes its gradient.
+
+        theta' = theta + step * grad J(theta)            J: mean `response_difference` of the shifted batch
+        theta <- optimizer(theta, grad L(theta'))        first order: no gradient through theta'
+
+    `step` is eta, or rho over the length of grad J. The shifted batch of a step follows from its number, so
+    that a resumed run goes on as if uninterrupted. `seen` has J of the last step, and `meta_change`,
+    |grad L(theta') - grad L(theta)| over |grad L(theta)|, of one step in each log, which costs a second pass.
+
+    Source: Dou et al. 2024, arXiv:2405.00438, and Wang et al. 2024, arXiv:2401.06080; rho is ours.
+    """
+
+    def __init__(self, shifted: datasets.Dataset, config: MetaConfig, seed: int) -> None:
+        self.shifted = shifted
+        self.config = config
+        self.seed = seed
+        self.seen: dict[str, float] = {}
+        self._before: Gradient = []  # the weights to go back to
+        self._plain: Gradient | None = None
+
+    def ascend(self, trainer: "PairTrainer", batches: Sequence[dict[str, Tensor]], items: Any) -> None:
+        """Nothing; the trainer's weights are theta' until `settle`."""
+        weights = _trainable(trainer)
+        logged = trainer.state.global_step % max(1, int(trainer.args.logging_steps)) == 0
+        self._plain = trainer.gradient(batches, items) if logged else None
+        gradient = self._gradient_of_difference(trainer)
+        length = torch.stack([each.norm() for each in gradient]).norm()
+        step = self.config.eta if self.config.eta is not None else self.config.rho / length.clamp(min=1e-12)
+        self._before = [weight.detach().clone() for weight in weights]
+        with torch.no_grad():
+            for weight, slope in zip(weights, gradient, strict=True):
+                weight.add_(slope * step)
+
+    def settle(self, trainer: "PairTrainer") -> None:
+        """Nothing; the weights are theta again, with the gradient of theta' for the optimizer."""
+        weights = _trainable(trainer)
+        with torch.no_grad():
+            for weight, before in zip(weights, self._before, strict=True):
+                weight.copy_(before)
+        self._before = []
+        if self._plain is not None:
+            found = [torch.zeros_like(weight) if weight.grad is None else weight.grad for weight in weights]
+            moved = torch.stack([(one - other).norm() for one, other in zip(found, self._plain, strict=True)])
+            plain = torch.stack([each.norm() for each in self._plain]).norm()
+            self.seen["meta_change"] = float(moved.norm() / plain.clamp(min=1e-12))
+            self._plain = None
+
+    def _gradient_of_difference(self, trainer: "PairTrainer") -> Gradient:
+        rank, world = trainer.accelerator.process_index, trainer.accelerator.num_processes
+        places = self.places(trainer.state.global_step)[rank::world]
+        rows: list[list[list[int]]] = self.shifted[places]["response_ids"]
+        model = trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False)
+        with trainer.same_dropout_after():
+            reward_R = trainer.rewards(model, [ids for row in rows for ids in row])
+            reward_BK = pad_sequence(
+                reward_R.split([len(row) for row in rows]), batch_first=True, padding_value=torch.nan
+            )
+            difference = response_difference(reward_BK).mean()
+            self.seen["difference"] = float(difference.detach())
+            return trainer.gradient_of(difference)
+
+    def places(self, step: int) -> np.ndarray:
+        """Which rows of the shifted data the step takes: all of them once, in random order, then again."""
+        count = len(self.shifted)
+        batch = min(self.config.prompts, count)
+        order = [
+            np.random.default_rng((self.seed, turn)).permutation(count)
+            for turn in (step * batch // count, step * batch // count + 1)
+        ]
+        start = step * batch % count
+        return np.concatenate(order)[start : start + batch]
+
+
+def meta_step(config: TrainConfig, renderer: Renderer) -> MetaStep | None:
+    """The configured step, its responses tokenised; None where no shifted data is named.
+
+    Raises:
+        ConfigError: weights are to be sharded, a row has fewer responses than are to be taken, or there are
+            fewer prompts a step than devices.
+    """
+    meta = config.meta
+    if meta.data is None:
+        return None
+    sharding = [name for name in ("fsdp", "deepspeed") if config.trainer.get(name)]
+    if sharding:
+        raise ConfigError(
+            f"meta: got {sharding[0]}, which holds a part of the weights on each device; the step moves them "
+            "all, and back. Train with DDP, or without meta.data."
+        )
+    world = int(os.environ.get("WORLD_SIZE", "1"))  # as torchrun and accelerate launch set it
+    if meta.prompts < world:
+        raise ConfigError(f"meta prompts: got {meta.prompts} for {world} devices, want one each or more.")
+    key = hashlib.sha256(f"{content_hash(meta.data)} {meta.responses}".encode()).hexdigest()
+    found = tokenise(_items(meta), renderer, config.tokens, key=key)
+    return MetaStep(found.dataset, meta, config.seed)
+
+
+def _items(meta: MetaConfig) -> Iterator[Item]:
+    for row in read_candidates(Path(str(meta.data))):
+        if len(row.responses) < meta.responses:
+            raise ConfigError(
+                f"{row.origin}: got {len(row.responses)} responses, want {meta.responses}. Give more, "
+                "or lower meta.responses."
+            )
+        kept = row.responses[: meta.responses]
+        yield Item(row.prompt, kept, tuple(0.0 for _ in kept), row.origin)
+
+
+def _trainable(trainer: "PairTrainer") -> list[torch.nn.Parameter]:
+    model: torch.nn.Module = trainer.model_wrapped
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    if low := [weight for weight in weights if weight.dtype != torch.float32]:
+        raise ConfigError(
+            f"meta: got trainable weights in {low[0].dtype}, want float32: the step is smaller than what it "
+            "rounds to. Set precision to bf16 or fp32, which both keep float32 weights."
+        )
+    return weights
