@@ -89,3 +89,18 @@ def test_bad_names_options_and_arrays_are_refused():
         repair("flip", STRENGTH, SPREAD, WRONG[:3])
     with pytest.raises(DataError, match="not finite"):
         repair("flip", STRENGTH, SPREAD, np.array([0.1, np.nan, 0.1, 0.1]))
+
+
+def test_a_papers_repair_has_the_papers_options_and_no_others():
+    # a tenth of ten pairs is flipped; its margin is the negated strength, unclipped as all others are
+    strength = np.array([-4.0, *np.linspace(0.5, 4.5, 9)])
+    wrong = 1 / (1 + np.exp(strength))
+    result = repair("secrets-flip+margin", strength, np.zeros(10), wrong)
+    assert result.flip.tolist() == [True] + [False] * 9
+    assert result.margin.tolist() == [4.0, *np.linspace(0.5, 4.5, 9)]
+    soft = repair("secrets-soft", strength, np.zeros(10), wrong)
+    assert soft.flip_rate.tolist() == [0.2] + [0.0] * 9
+    with pytest.raises(
+        ConfigError, match=r"policy secrets-flip: is a paper's, with its own options. Take flip"
+    ):
+        repair("secrets-flip", strength, np.zeros(10), wrong, RepairOptions(fraction=0.3))

@@ -81,3 +81,13 @@ def test_a_path_that_is_not_there_is_no_hub_name(name):
 def test_a_folder_of_something_else_is_refused(tmp_path):
     with pytest.raises(ModelError, match=r"no config.json in this folder"):
         resolve(tmp_path)
+
+
+def test_the_closing_token_is_trained_though_the_checkpoint_pads_with_it(tiny_llama):
+    tokenizer = load_tokenizer(str(tiny_llama))
+    model = load_classifier(str(tiny_llama), tokenizer)
+    ids = torch.tensor([[tokenizer.bos_token_id, 20, tokenizer.eos_token_id, tokenizer.pad_token_id]])
+    model(input_ids=ids, attention_mask=torch.tensor([[1, 1, 1, 0]])).logits.sum().backward()
+    slope_VH = model.get_input_embeddings().weight.grad
+    assert slope_VH[tokenizer.eos_token_id].abs().max() > 0
+    assert slope_VH[tokenizer.pad_token_id].abs().max() == 0

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import tyro
 
 from outweigh.cli.parse import Common, Shared, parse
-from outweigh.denoising.policies import RepairOptions
+from outweigh.denoising.policies import POLICIES, PRESETS, RepairOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,10 +21,10 @@ class Denoise:
     """Folder of the audit."""
     out: Path
     """File for the rows, .jsonl or .jsonl.gz."""
-    policy: Literal[
-        "keep", "flip", "drop", "smooth", "margin", "flip+smooth", "flip+margin", "smooth+margin", "auto"
+    policy: Literal[  # type: ignore[valid-type]  # the names are the policies' own
+        ("auto", *POLICIES, *PRESETS)
     ] = "auto"
-    """What to do; auto is what the audit recommends."""
+    """What to do; auto is what the audit recommends, secrets-... what Secrets of RLHF II did."""
     peer: Annotated[Literal["trl", "openrlhf", "ms-swift"] | None, tyro.conf.arg(name="for")] = None
     """Write the rows that this trainer reads, and say what it ignores."""
     margin_is_signed: bool = False

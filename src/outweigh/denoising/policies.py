@@ -126,6 +126,19 @@ POLICIES: dict[str, tuple[Policy, ...]] = {
     "smooth+margin": (smooth, margin),
 }
 
+PAPER_FRACTION = 0.1  # of the labels, the weakest, flipped in the figures; the text calls a fifth harmful
+PAPER_SMOOTHING = 0.2  # not stated; fits the floor of 0.50 nats in the figure
+
+PRESETS: dict[str, tuple[str, RepairOptions]] = {
+    "secrets-flip": ("flip", RepairOptions(fraction=PAPER_FRACTION)),
+    "secrets-soft": ("smooth", RepairOptions(smoothing=PAPER_SMOOTHING)),
+    "secrets-margin": ("margin", RepairOptions(margin_clip=None)),
+    "secrets-flip+margin": ("flip+margin", RepairOptions(fraction=PAPER_FRACTION, margin_clip=None)),
+    "secrets-soft+margin": ("smooth+margin", RepairOptions(smoothing=PAPER_SMOOTHING, margin_clip=None)),
+}
+"""A policy with a paper's options. Source: Wang et al. 2024, arXiv:2401.06080, sections 2.4 and 2.5; fraction
+and smoothing are reconstructed from its figures."""
+
 
 def repair(
     policy: str,
@@ -136,13 +149,21 @@ def repair(
 ) -> Repair:
     """What the policy does to B pairs, from their strength, spread and wrong probability, all (B,).
 
+    A preset is a policy with a paper's options; it takes no others.
+
     Raises:
-        ConfigError: no policy of that name.
+        ConfigError: no policy of that name, or a preset with options.
         ShapeError: the three are not of one shape (B,).
         DataError: a value is not finite.
     """
+    if policy in PRESETS:
+        if options not in (None, RepairOptions()):
+            raise ConfigError(
+                f"policy {policy}: is a paper's, with its own options. Take {PRESETS[policy][0]} with yours."
+            )
+        policy, options = PRESETS[policy]
     if policy not in POLICIES:
-        raise ConfigError(f"policy: got {policy!r}, want one of {', '.join(POLICIES)}.")
+        raise ConfigError(f"policy: got {policy!r}, want one of {', '.join((*POLICIES, *PRESETS))}.")
     check_pairs(strength=strength, spread=spread, wrong_probability=wrong_probability)
     none, zero = np.zeros(len(strength), dtype=bool), np.zeros(len(strength))
     action = np.full(len(strength), "keep")

@@ -98,6 +98,8 @@ def load_classifier(
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     model.config.pad_token_id = tokenizer.pad_token_id
+    # Of the checkpoint's own pad token, often its EOS, the embedding would get no gradient
+    model.get_input_embeddings().padding_idx = tokenizer.pad_token_id
     keep_head_in_float32(head_of(model))
     return model
 

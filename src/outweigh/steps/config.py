@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from outweigh.denoising.policies import POLICIES, RepairOptions
+from outweigh.denoising.policies import POLICIES, PRESETS, RepairOptions
 from outweigh.errors import ConfigError
 from outweigh.training.config import TrainConfig
 from outweigh.voting.config import VoteConfig
@@ -25,8 +25,9 @@ class AuditConfig:
     """Decides the probes, the folds, the planted flips and the resamples; full voters have training's."""
 
     def __post_init__(self) -> None:
-        if self.policy not in ("auto", *POLICIES):
-            raise ConfigError(f"policy: got {self.policy!r}, want one of auto, {', '.join(POLICIES)}.")
+        known = ("auto", *POLICIES, *PRESETS)
+        if self.policy not in known:
+            raise ConfigError(f"policy: got {self.policy!r}, want one of {', '.join(known)}.")
         if not self.trust and self.policy == "auto":
             raise ConfigError("trust: policy auto needs it. Name a policy, as in --policy flip.")
 

@@ -27,7 +27,7 @@ class MetaConfig:
     """MetaRM: a step's gradient is taken where the model tells unlabelled responses further apart."""
 
     data: str | None = None
-    """Rows of {prompt, responses} from the policy, or the prompts, that rewards are to hold for; none: off."""
+    """Rows of {prompt, responses} of the policy, or the prompts, that rewards are to hold for; none: off."""
     responses: int = 5
     """Responses taken of each row, at least two; the paper has 5."""
     prompts: int = 16
