@@ -57,8 +57,8 @@ def fit(
 ) -> Trained:
     """Trains on the data and saves `output/model`; checkpoints lie in `output/checkpoints`.
 
-    The model is watched on `eval_data`, else on a validation part of the prompts; the weights of its best
-    log loss are kept. With `resume`, training goes on from the newest whole checkpoint as if uninterrupted.
+    The model is watched on `eval_data`, else on a validation part of the prompts, of which `config.keep`
+    may take the best weights. With `resume`, training goes on from the newest whole checkpoint as if uninterrupted.
 
     Raises:
         ConfigError: the configuration does not fit itself, the data or the model. Before a model is loaded.
