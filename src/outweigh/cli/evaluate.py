@@ -16,7 +16,8 @@ class Evaluate:
     data: tyro.conf.Positional[tuple[str, ...]]
     """Files, folders or Hub data sets of pairs."""
     model: tyro.conf.UseAppendAction[tuple[str, ...]]
-    """A reward model; may be repeated, then the models are compared on the same pairs."""
+    """A reward model, or several as one (uwo:A,B, see score); may be repeated, then they are compared on the
+    same pairs."""
     out: Path | None = None
     """JSON file for the results."""
     grade: str | None = None

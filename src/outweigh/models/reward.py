@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -27,55 +27,23 @@ CHUNK = 4096  # texts tokenised and sorted by length at once while scoring
 Messages = str | Sequence[Mapping[str, str]]
 
 
-class RewardModel:
-    """A classifier with one label, its tokenizer, and how texts are rendered and cut for it.
+class Origin(NamedTuple):
+    """Where a model comes from, so that it may stand beside others."""
 
-        >>> model = RewardModel.load("run/model")
-        >>> model.score(["Name a prime."], ["Seven."])
-        array([1.32])
+    base: str  # hash of the checkpoint that it was trained from
+    level: float  # mean reward of the first texts that it was trained on: the shift that a gap leaves free
 
-    A reward is a number of nats of log-odds: sigma(r_a - r_b) is the chance that a is preferred to b. Only
-    differences between responses to one prompt mean anything.
-    """
 
-    def __init__(
-        self,
-        model: Any,
-        tokenizer: Any,
-        tokens: TokenConfig | None = None,
-        *,
-        device: str | torch.device | None = None,
-        precision: str = "auto",
-    ) -> None:
-        self.device = torch.device(device) if device else default_device()
-        self.model = model.to(self.device).eval()
-        self.tokenizer = tokenizer
-        self.tokens = tokens or TokenConfig(max_tokens=_longest(model, tokenizer))
-        self.renderer = Renderer(tokenizer, self.tokens.template)
-        self.precision = precision
+class Scorer:
+    """Whatever gives texts rewards: one reward model, or several as one."""
 
-    @classmethod
-    def load(
-        cls,
-        path: str | Path,
-        *,
-        device: str | torch.device | None = None,
-        precision: str = "auto",
-        max_tokens: int | None = None,
-        trust_remote_code: bool = False,
-    ) -> Self:
-        """The reward model saved in a folder or on the Hub, by outweigh or by any other trainer.
+    def score_texts(self, texts: Sequence[tuple[Text, Text]]) -> np.ndarray:
+        """Reward of each (prompt, response), float64 (N,)."""
+        raise NotImplementedError
 
-        Raises:
-            ModelError: it can't be loaded, or is no reward model.
-        """
-        tokenizer = load_tokenizer(path, trust_remote_code=trust_remote_code)
-        model = load_classifier(path, tokenizer, trained=True, trust_remote_code=trust_remote_code)
-        file = Path(path) / SETTINGS
-        tokens = TokenConfig(**json.loads(file.read_text())["tokens"]) if file.exists() else None
-        if max_tokens is not None:
-            tokens = TokenConfig(**{**asdict(tokens or TokenConfig()), "max_tokens": max_tokens})
-        return cls(model, tokenizer, tokens, device=device, precision=precision)
+    def score_with_spread(self, texts: Sequence[tuple[Text, Text]]) -> tuple[np.ndarray, np.ndarray | None]:
+        """The rewards, and how far several models are apart on each, (N,); None of a single model."""
+        return self.score_texts(texts), None
 
     def score(self, prompts: Sequence[Messages | None], responses: Sequence[Messages]) -> np.ndarray:
         """Reward of each response to its prompt, float64 (N,); prompts and responses are strings or messages.
@@ -96,14 +64,6 @@ class RewardModel:
             ]
         )
 
-    def score_texts(self, texts: Sequence[tuple[Text, Text]]) -> np.ndarray:
-        """Reward of each (prompt, response), float64 (N,). Texts that are too long are cut as in training."""
-        rewards = []
-        for start in range(0, len(texts), CHUNK):
-            encoded = encode(texts[start : start + CHUNK], self.renderer)
-            rewards.append(self.score_ids([truncate(text, self.tokens.max_tokens).ids for text in encoded]))
-        return np.concatenate(rewards) if rewards else np.empty(0)
-
     def score_pairs(self, pairs: PairSet) -> tuple[np.ndarray, np.ndarray]:
         """Rewards of the chosen and of the rejected responses, float64 (B,) each.
 
@@ -118,6 +78,69 @@ class RewardModel:
             chosen.extend(rewards[pair.prompt, pair.chosen] for pair in part)
             rejected.extend(rewards[pair.prompt, pair.rejected] for pair in part)
         return np.array(chosen), np.array(rejected)
+
+
+class RewardModel(Scorer):
+    """A classifier with one label, its tokenizer, and how texts are rendered and cut for it.
+
+        >>> model = RewardModel.load("run/model")
+        >>> model.score(["Name a prime."], ["Seven."])
+        array([1.32])
+
+    A reward is a number of nats of log-odds: sigma(r_a - r_b) is the chance that a is preferred to b. Only
+    differences between responses to one prompt mean anything.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        tokens: TokenConfig | None = None,
+        *,
+        device: str | torch.device | None = None,
+        precision: str = "auto",
+        origin: Origin | None = None,
+    ) -> None:
+        self.device = torch.device(device) if device else default_device()
+        self.model = model.to(self.device).eval()
+        self.tokenizer = tokenizer
+        self.tokens = tokens or TokenConfig(max_tokens=_longest(model, tokenizer))
+        self.renderer = Renderer(tokenizer, self.tokens.template)
+        self.precision = precision
+        self.origin = origin
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        device: str | torch.device | None = None,
+        precision: str = "auto",
+        max_tokens: int | None = None,
+        trust_remote_code: bool = False,
+    ) -> Self:
+        """The reward model saved in a folder or on the Hub, by outweigh or by any other trainer.
+
+        Raises:
+            ModelError: it can't be loaded, or is no reward model.
+        """
+        tokenizer = load_tokenizer(path, trust_remote_code=trust_remote_code)
+        model = load_classifier(path, tokenizer, trained=True, trust_remote_code=trust_remote_code)
+        file = Path(path) / SETTINGS
+        about = json.loads(file.read_text()) if file.exists() else {}
+        tokens = TokenConfig(**about["tokens"]) if about else None
+        origin = Origin(**about["origin"]) if about.get("origin") else None
+        if max_tokens is not None:
+            tokens = TokenConfig(**{**asdict(tokens or TokenConfig()), "max_tokens": max_tokens})
+        return cls(model, tokenizer, tokens, device=device, precision=precision, origin=origin)
+
+    def score_texts(self, texts: Sequence[tuple[Text, Text]]) -> np.ndarray:
+        """Reward of each (prompt, response), float64 (N,). Texts that are too long are cut as in training."""
+        rewards = []
+        for start in range(0, len(texts), CHUNK):
+            encoded = encode(texts[start : start + CHUNK], self.renderer)
+            rewards.append(self.score_ids([truncate(text, self.tokens.max_tokens).ids for text in encoded]))
+        return np.concatenate(rewards) if rewards else np.empty(0)
 
     @torch.inference_mode()
     def score_ids(self, ids: Sequence[Sequence[int]]) -> np.ndarray:
@@ -139,7 +162,8 @@ class RewardModel:
         with quiet():
             self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
-        (folder / SETTINGS).write_text(json.dumps({"tokens": asdict(self.tokens)}, indent=1))
+        about = {"tokens": asdict(self.tokens), "origin": self.origin and self.origin._asdict()}
+        (folder / SETTINGS).write_text(json.dumps(about, indent=1))
 
 
 def _longest(model: Any, tokenizer: Any) -> int:

@@ -12,10 +12,11 @@ from outweigh.evaluation.evaluate import evaluate_gaps
 from outweigh.evaluation.facts import PairFacts
 from outweigh.evaluation.results import Comparison, Evaluation
 from outweigh.metrics.arrays import FloatArray
-from outweigh.models.reward import RewardModel
+from outweigh.models.ensemble import load_scorer
+from outweigh.models.reward import Scorer
 from outweigh.steps.record import described, headed, peak_memory, write_json
 
-Model = str | Path | RewardModel
+Model = str | Path | Scorer
 
 
 class Judged(NamedTuple):
@@ -48,7 +49,7 @@ def evaluate(
     read = {name: read_pairs(each, on_bad_rows=on_bad_rows, keep=keep) for name, each in sets.items()}
     judgements: dict[str, dict[str, Judged]] = {name: {} for name in sets}
     for name, model in named.items():  # one model in memory at a time
-        loaded = model if isinstance(model, RewardModel) else RewardModel.load(model)
+        loaded = model if isinstance(model, Scorer) else load_scorer(model)
         for where, pairs in read.items():
             judgements[where][name] = judged(loaded, pairs, seed=seed, grade=grade)
     results = headed("evaluate", seed) | {
@@ -67,7 +68,7 @@ def evaluate(
     return results
 
 
-def judged(model: RewardModel, pairs: PairSet, *, seed: int, grade: str | None = None) -> Judged:
+def judged(model: Scorer, pairs: PairSet, *, seed: int, grade: str | None = None) -> Judged:
     """The model's evaluation on the pairs."""
     chosen, rejected = model.score_pairs(pairs)
     gap = chosen - rejected

@@ -11,6 +11,7 @@ from outweigh.data.config import TokenConfig
 from outweigh.data.pairs import Data, OnBadRows, read_pairs
 from outweigh.data.records import Text
 from outweigh.data.tokens import encode, truncate
+from outweigh.models.ensemble import members_of
 from outweigh.models.loading import load_classifier, load_tokenizer
 from outweigh.models.reward import RewardModel
 from outweigh.steps.config import AuditConfig, RunConfig
@@ -37,6 +38,8 @@ def planned(
     of 64 sampled texts, scaled: expect them to be right within a factor of two.
     """
     pairs = read_pairs(data, on_bad_rows=on_bad_rows)
+    _, (model, *others) = members_of(model)  # of several as one the first is timed
+    passes *= 1 + len(others)
     tokenizer = load_tokenizer(model)
     sampled = RewardModel(load_classifier(model, tokenizer), tokenizer, tokens)
     places = np.random.default_rng(0).permutation(len(pairs))[: SAMPLE // 2]

@@ -5,38 +5,48 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from outweigh.data.files import RawRow, raw_rows
 from outweigh.data.pairs import Data
 from outweigh.data.records import Text
 from outweigh.data.rows import row_candidates, row_ranking
 from outweigh.data.writing import write_rows
 from outweigh.errors import DataError
-from outweigh.models.reward import RewardModel
+from outweigh.models.ensemble import load_scorer
+from outweigh.models.reward import Scorer
 
 CHUNK = 2048  # rows scored at once; their texts are sorted by length
 
 
-def score(model: str | Path | RewardModel, data: Data, *, out: str | Path) -> int:
+def score(model: str | Path | Scorer, data: Data, *, out: str | Path) -> int:
     """The number of rows written: each row of the data, in order, with the rewards of its texts added.
 
     A pair gets `reward_chosen`, `reward_rejected` and `gap`; a row of K `responses` gets `rewards`, in their
-    order, labelled or not; a row whose chosen and rejected are lists gets a list for each.
+    order, labelled or not; a row whose chosen and rejected are lists gets a list for each. Of several models
+    as one (`uwo:A,B`) each reward has its `spread` beside it, the std over the models.
 
     Raises:
         DataError: a row is not what it should be, or the file can't be written.
         ModelError: the model can't be loaded.
     """
-    loaded = model if isinstance(model, RewardModel) else RewardModel.load(model)
+    loaded = model if isinstance(model, Scorer) else load_scorer(model)
     return write_rows(out, _scored(loaded, raw_rows(data)))
 
 
-def _scored(model: RewardModel, rows: Iterator[RawRow]) -> Iterator[dict[str, Any]]:
+def _scored(model: Scorer, rows: Iterator[RawRow]) -> Iterator[dict[str, Any]]:
     while chunk := list(islice(rows, CHUNK)):
         texts = [_texts(raw) for raw in chunk]
-        rewards = iter(model.score_texts([text for each in texts for text in each]).tolist())
-        for raw, each in zip(chunk, texts, strict=True):
+        reward, spread = model.score_with_spread([text for each in texts for text in each])
+        places = np.split(np.arange(len(reward)), np.cumsum([len(each) for each in texts])[:-1])
+        for raw, at in zip(chunk, places, strict=True):
             assert raw.values is not None  # _texts has refused what could not be read
-            yield raw.values | _named_rewards(raw.values, [next(rewards) for _ in each])
+            found = raw.values | _named("reward", raw.values, reward[at].tolist())
+            if len(at) == 2 and "responses" not in raw.values:
+                found["gap"] = found["reward_chosen"] - found["reward_rejected"]
+            if spread is not None:
+                found |= _named("spread", raw.values, spread[at].tolist())
+            yield found
 
 
 def _texts(raw: RawRow) -> list[tuple[Text, Text]]:
@@ -51,11 +61,11 @@ def _texts(raw: RawRow) -> list[tuple[Text, Text]]:
     return [(found.prompt, response) for response in found.responses]
 
 
-def _named_rewards(row: dict[str, Any], rewards: list[float]) -> dict[str, Any]:
+def _named(what: str, row: dict[str, Any], values: list[float]) -> dict[str, Any]:
+    """The values of a row's texts under the names of its columns: chosen and rejected, or in a list."""
     if "responses" in row:
-        return {"rewards": rewards}
-    if len(rewards) == 2:
-        chosen, rejected = rewards
-        return {"reward_chosen": chosen, "reward_rejected": rejected, "gap": chosen - rejected}
+        return {f"{what}s": values}
+    if len(values) == 2:
+        return {f"{what}_chosen": values[0], f"{what}_rejected": values[1]}
     first = len(row["chosen"])
-    return {"rewards_chosen": rewards[:first], "rewards_rejected": rewards[first:]}
+    return {f"{what}s_chosen": values[:first], f"{what}s_rejected": values[first:]}

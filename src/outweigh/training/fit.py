@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,10 +19,11 @@ from outweigh.data.rendering import Renderer
 from outweigh.data.tokens import TokenCounts, tokenise
 from outweigh.errors import TrainingError
 from outweigh.models.attention import choose_attention
+from outweigh.models.features import checkpoint_identity
 from outweigh.models.guard import check_reload
 from outweigh.models.loading import load_classifier, load_tokenizer
 from outweigh.models.precision import autocast_dtype, default_device
-from outweigh.models.reward import RewardModel
+from outweigh.models.reward import Origin, RewardModel
 from outweigh.training.alarms import AlarmCallback
 from outweigh.training.arguments import training_arguments
 from outweigh.training.bar import StepBar
@@ -37,6 +39,7 @@ from outweigh.training.trainer import PairTrainer
 logger = logging.getLogger(__name__)
 
 GUARDED = 8  # pairs whose rewards are compared after a reload
+LEVELLED = 64  # pairs whose mean reward is kept as the model's level
 
 
 class Trained(NamedTuple):
@@ -58,7 +61,8 @@ def fit(
     """Trains on the data and saves `output/model`; checkpoints lie in `output/checkpoints`.
 
     The model is watched on `eval_data`, else on a validation part of the prompts, of which `config.keep`
-    may take the best weights. With `resume`, training goes on from the newest whole checkpoint as if uninterrupted.
+    may take the best weights. With `resume`, training goes on from the newest whole checkpoint as if
+    uninterrupted.
 
     Raises:
         ConfigError: the configuration does not fit itself, the data or the model. Before a model is loaded.
@@ -103,22 +107,29 @@ def fit(
     )
     started = time.monotonic()
     _run(trainer, config, resume)
+    seconds |= {"training": time.monotonic() - started, "first pass": trainer.first_pass_seconds}
     results = {
         "pairs": len(rows.train),
         "validation": rows.validation,
-        "steps": trainer.state.global_step,
-        "best_step": trainer.state.best_global_step if trainer.keeps_best else None,
         "learning_rate": rate,
         "tokens": asdict(rows.counts),
         "caps": caps,
-        "log": trainer.state.log_history,
         "alarms": alarms.fired,
-        "seconds": seconds
-        | {"training": time.monotonic() - started, "first pass": trainer.first_pass_seconds},
+        "seconds": seconds,
         "config": asdict(config),
         "data_sha256": items.key,
+        **_course(trainer),
     }
     return _saved(trainer, tokenizer, config, items, output, results)
+
+
+def _course(trainer: PairTrainer) -> dict[str, Any]:
+    """How training went, step by step."""
+    return {
+        "steps": trainer.state.global_step,
+        "best_step": trainer.state.best_global_step if trainer.keeps_best else None,
+        "log": trainer.state.log_history,
+    }
 
 
 class _Rows(NamedTuple):
@@ -181,11 +192,12 @@ def _saved(
     model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     reward_model = RewardModel(model, tokenizer, config.tokens, device=trainer.args.device, precision="fp32")
     texts: list[tuple[Text, Text]] = [
-        (item.prompt, response)
-        for item, _ in zip(items.read(), range(GUARDED), strict=False)
-        for response in item.responses
+        (item.prompt, response) for item in islice(items.read(), GUARDED) for response in item.responses
     ]
     expected = reward_model.score_texts(texts)
+    levelled = [(item.prompt, each) for item in islice(items.read(), LEVELLED) for each in item.responses]
+    level = float(reward_model.score_texts(levelled).mean())
+    reward_model.origin = Origin(checkpoint_identity(config.backbone), level)
     reward_model.model = merged(model)
     reward_model.precision = config.precision
     if trainer.is_world_process_zero():

@@ -1,0 +1,100 @@
+"""Several reward models as one: their mean, or less where they disagree; or the average of their weights."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from outweigh.data.records import Text
+from outweigh.errors import ConfigError
+from outweigh.models.reward import RewardModel, Scorer
+
+PENALTY = 0.5  # of the variance; what the source has for best-of-n, and 0.1 for reinforcement learning
+
+COMBINE: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "mean": lambda reward_MN: reward_MN.mean(axis=0),
+    "wco": lambda reward_MN: reward_MN.min(axis=0),
+    "uwo": lambda reward_MN: reward_MN.mean(axis=0) - PENALTY * reward_MN.var(axis=0),
+}
+"""Rewards (M, N) -> (N,). wco: the worst case; uwo: the mean less the variance.
+Source: Coste et al. 2023, arXiv:2310.02743."""
+WARM = "warm"
+
+
+class Ensemble(Scorer):
+    """M reward models as one.
+
+    A gap leaves a model's rewards free to shift, so all are first brought to one level: from each its mean
+    reward on the first texts that it was trained on is taken away.
+
+    Raises:
+        ConfigError: no such combination, fewer than two members, or, but for the mean, one of unknown level.
+    """
+
+    def __init__(self, members: Sequence[RewardModel], combine: str = "mean") -> None:
+        if combine not in COMBINE:
+            raise ConfigError(f"ensemble: got {combine!r}, want one of {', '.join((*COMBINE, WARM))}.")
+        if len(members) < 2:
+            raise ConfigError(f"ensemble {combine}: got {len(members)} models, want two or more.")
+        if combine != "mean" and any(member.origin is None for member in members):
+            raise ConfigError(
+                f"ensemble {combine}: a model does not say at what level its rewards lie, so it can't be "
+                "laid beside others. Take models that outweigh trained, or the mean."
+            )
+        self.members = members
+        self.combine = combine
+
+    def score_with_spread(self, texts: Sequence[tuple[Text, Text]]) -> tuple[np.ndarray, np.ndarray]:
+        """Reward of each (prompt, response), and the std over the models, float64 (N,) each."""
+        levels = [member.origin.level if member.origin else 0.0 for member in self.members]
+        each = zip(self.members, levels, strict=True)
+        reward_MN = np.stack([member.score_texts(texts) - level for member, level in each])
+        return COMBINE[self.combine](reward_MN), reward_MN.std(axis=0)
+
+    def score_texts(self, texts: Sequence[tuple[Text, Text]]) -> np.ndarray:
+        """Reward of each (prompt, response), float64 (N,)."""
+        return self.score_with_spread(texts)[0]
+
+
+def averaged(members: Sequence[RewardModel]) -> RewardModel:
+    """One model whose weights are the members' mean; it costs no more than one of them.
+
+    Raises:
+        ConfigError: fewer than two members, or they were not trained from one checkpoint: then their weights
+            lie in different places for the same thing, and the mean is none of both.
+    Source: Rame et al. 2024, arXiv:2401.12187 (WARM).
+    """
+    bases = {member.origin.base if member.origin else None for member in members}
+    if len(members) < 2 or len(bases) != 1 or None in bases:
+        raise ConfigError(
+            f"ensemble warm: got {len(members)} models from {len(bases)} checkpoints, want two or more that "
+            "outweigh trained from one."
+        )
+    first, *others = members
+    weights = [dict(member.model.named_parameters()) for member in others]
+    with torch.no_grad():
+        for name, weight in first.model.named_parameters():
+            weight.copy_(torch.stack([weight, *(each[name] for each in weights)]).mean(0))
+    first.origin = None
+    return first
+
+
+def members_of(name: str | Path) -> tuple[str | None, list[str]]:
+    """How a name combines models, and which: `uwo:A,B` is uwo of A and B; others are one model."""
+    how, colon, names = str(name).partition(":")
+    return (how, names.split(",")) if colon and how in (*COMBINE, WARM) else (None, [str(name)])
+
+
+def load_scorer(name: str | Path) -> Scorer:
+    """A reward model, or several as `mean:A,B`, `wco:A,B`, `uwo:A,B` or `warm:A,B`.
+
+    Raises:
+        ModelError: one can't be loaded.
+        ConfigError: they can't be taken together.
+    """
+    how, names = members_of(name)
+    members = [RewardModel.load(each) for each in names]
+    if how is None:
+        return members[0]
+    return averaged(members) if how == WARM else Ensemble(members, how)
