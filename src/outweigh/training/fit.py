@@ -111,7 +111,6 @@ def fit(
     results = {
         "pairs": len(rows.train),
         "validation": rows.validation,
-        "learning_rate": rate,
         "tokens": asdict(rows.counts),
         "caps": caps,
         "alarms": alarms.fired,
@@ -126,6 +125,7 @@ def fit(
 def _course(trainer: PairTrainer) -> dict[str, Any]:
     """How training went, step by step."""
     return {
+        "learning_rate": trainer.args.learning_rate,
         "steps": trainer.state.global_step,
         "best_step": trainer.state.best_global_step if trainer.keeps_best else None,
         "log": trainer.state.log_history,
