@@ -194,3 +194,21 @@ def test_control_c_ends_quietly_and_resume_goes_on(tmp_path, tiny_bert, wordy_pa
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "Resuming from" in done.stderr
+
+
+def test_a_capped_training_says_what_its_caps_are(tiny_llama, wordy_pairs, tmp_path, capsys):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps(row) + "\n" for row in wordy_pairs))
+    told = [
+        "--backbone",
+        str(tiny_llama),
+        "--cap",
+        "length",
+        "--validation",
+        "0",
+        "--tokens.max-tokens",
+        "96",
+    ]
+    main(["train", str(rows), "--out", str(tmp_path / "out"), *told])
+    said = capsys.readouterr().out
+    assert "Caps in nats: median" in said and "Length ratio: median" in said

@@ -58,6 +58,20 @@ def denoise_lines(counts: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def cap_lines(trained: Mapping[str, Any]) -> list[str]:
+    """The caps that a model was trained with, in words; none where there were none."""
+    caps = trained["caps"]
+    if not caps:
+        return []
+    parts = {"Caps in nats": caps["cap"]} | {
+        name.replace("_", " ").capitalize(): caps[name] for name in ("length_ratio", "cosine") if name in caps
+    }
+    return [
+        f"{name}: median {each['0.5']:.3g}, 5 to 95 % of the pairs {each['0.05']:.3g} to {each['0.95']:.3g}."
+        for name, each in parts.items()
+    ]
+
+
 def planted_lines(planted: Mapping[str, Any]) -> list[str]:
     """How the audit did on labels that were planted wrong, in words."""
     return [

@@ -32,7 +32,7 @@ class Train:
 def main(arguments: Sequence[str]) -> None:
     """Parses and trains."""
     told = parse(Train, arguments)
-    from outweigh.cli.show import show, show_plan
+    from outweigh.cli.show import cap_lines, show, show_plan
     from outweigh.evaluation.tables import evaluation_tables
     from outweigh.steps.plan import TRAINING_PASSES, planned
     from outweigh.steps.train import train
@@ -58,4 +58,8 @@ def main(arguments: Sequence[str]) -> None:
     tables = [
         evaluation_tables(each, title=told.eval or "") for each in results.get("evaluation", {}).values()
     ]
-    show(told.common, results, [*tables, f"The model is in {told.out / 'model'}."])
+    show(
+        told.common,
+        results,
+        [*tables, *cap_lines(results["train"]["model"]), f"The model is in {told.out / 'model'}."],
+    )

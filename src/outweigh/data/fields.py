@@ -122,6 +122,8 @@ OPTIONAL: dict[str, Check] = {
     "row_pairs": _not_negative,
 }
 
+FROM_DENOISE = ("strength", "spread", "wrong_probability")
+
 # The column names of the strength-annotated HH data that Wang et al. (arXiv 2401.06080) released.
 RELEASED = {
     "mean preference difference": "mean_difference",
@@ -171,11 +173,11 @@ def numbers_of(columns: Mapping[str, Value], name: str) -> list[float]:
 
 def _kept(row: Mapping[str, Any], name: str) -> Value:
     if name not in row:
-        hint = near(name, row)
-        raise DataError(
-            f"no column '{name}', got {', '.join(map(str, row))}. "
-            + (f"Did you mean '{hint}'?" if hint else "Keep a column that is there.")
-        )
+        misspelt = near(name, row)
+        hint = f"Did you mean '{misspelt}'?" if misspelt else "Keep a column that is there."
+        if name in FROM_DENOISE:
+            hint = "It comes with: outweigh denoise DATA --audit DIR --out FILE"
+        raise DataError(f"no column '{name}', got {', '.join(map(str, row))}. {hint}")
     value = row[name]
     if isinstance(value, str):
         return string(value, name)
