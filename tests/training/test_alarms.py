@@ -27,6 +27,7 @@ SOUNDING = {
     "running-away": watching(gap=15.0, gap_std=15.0),  # sqrt(15^2 + 15^2) = 21.2
     "equal-rewards": watching(ties=0.9),
     "not-finite": watching(loss=float("nan")),
+    "meta-idle": watching(meta_change=4e-4),
     "padding": Watch(HEALTHY, [], pad_token=1, eos_token=1, tokenizer_pad_token=1),
 }
 SILENT = {
@@ -37,6 +38,7 @@ SILENT = {
     "running-away": watching(gap=12.0, gap_std=12.0),
     "equal-rewards": watching(ties=0.2),
     "not-finite": watching(),
+    "meta-idle": watching(meta_change=0.05),
     "padding": watching(),
 }
 
