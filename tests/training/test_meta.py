@@ -3,6 +3,8 @@
 import json
 from dataclasses import replace
 
+import datasets
+import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -12,6 +14,7 @@ from outweigh.data.pairs import PairSet
 from outweigh.errors import ConfigError
 from outweigh.training.config import MetaConfig, TrainConfig
 from outweigh.training.fit import fit
+from outweigh.training.meta import MetaStep
 
 SHORT = TokenConfig(max_tokens=96)
 RATE, ETA = 0.05, 0.5
@@ -134,3 +137,14 @@ def test_what_the_step_can_not_do_is_refused_before_training(tiny_llama, wordy_p
         fit(pairs, configured(tiny_llama, meta=MetaConfig(data=str(shifted), responses=9)), tmp_path)
     with pytest.raises(ConfigError, match="got 1 responses"):
         MetaConfig(responses=1)
+
+
+def test_the_rows_of_a_step_follow_from_its_number_and_every_pass_takes_all():
+    # three steps of four of six rows are two passes; a resumed run asks for the same steps again
+    rows = datasets.Dataset.from_dict({"response_ids": [[[number]] for number in range(6)]})
+    step = MetaStep(rows, MetaConfig(prompts=4), seed=3)
+    taken = np.concatenate([step.places(number) for number in range(3)])
+    assert sorted(taken[:6]) == sorted(taken[6:]) == list(range(6))
+    again = MetaStep(rows, MetaConfig(prompts=4), seed=3)
+    assert again.places(2).tolist() == taken[8:].tolist()
+    assert MetaStep(rows, MetaConfig(prompts=99), seed=3).places(5).shape == (6,)

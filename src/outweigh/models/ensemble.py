@@ -58,7 +58,7 @@ class Ensemble(Scorer):
 
 
 def averaged(members: Sequence[RewardModel]) -> RewardModel:
-    """One model whose weights are the members' mean; it costs no more than one of them.
+    """The first member, its weights now the mean of all; it costs no more than one of them.
 
     Raises:
         ConfigError: fewer than two members, or they were not trained from one checkpoint: then their weights

@@ -1,6 +1,7 @@
 """A reward model: texts in, rewards out."""
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -34,12 +35,12 @@ class Origin(NamedTuple):
     level: float  # mean reward of the first texts that it was trained on: the shift that a gap leaves free
 
 
-class Scorer:
+class Scorer(ABC):
     """Whatever gives texts rewards: one reward model, or several as one."""
 
+    @abstractmethod
     def score_texts(self, texts: Sequence[tuple[Text, Text]]) -> np.ndarray:
         """Reward of each (prompt, response), float64 (N,)."""
-        raise NotImplementedError
 
     def score_with_spread(self, texts: Sequence[tuple[Text, Text]]) -> tuple[np.ndarray, np.ndarray | None]:
         """The rewards, and how far several models are apart on each, (N,); None of a single model."""

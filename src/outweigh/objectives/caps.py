@@ -20,14 +20,14 @@ BINS = 20  # of similarity, with equally many pairs each, where the betas are fi
 HIGHEST_NOISE = 0.45  # of a bin: at one half the cap would be 0, and the loss would pull the gap there
 
 
-def prior_cap(similarity: Tensor, *, beta1: float, beta3: float, beta2: float = BETA2) -> Tensor:
-    """Cap of each pair, (B,) in nats, from a similarity (B,) in [0, 1]: the more alike, the lower.
+def prior_cap(alike: Tensor, *, beta1: float, beta3: float, beta2: float = BETA2) -> Tensor:
+    """Cap of each pair, (B,) in nats, from how alike its texts are, (B,) in [0, 1]: the more, the lower.
 
-        cap = beta1 / (similarity + beta2) + beta3
+        cap = beta1 / (alike + beta2) + beta3
 
     Source: Zhou et al. 2024, arXiv:2404.00978, and the authors' code.
     """
-    return beta1 / (similarity + beta2) + beta3
+    return beta1 / (alike + beta2) + beta3
 
 
 def length_cap(
@@ -46,13 +46,8 @@ def length_cap(
         ConfigError: no such preset.
     Source: arXiv:2404.00978, authors' code.
     """
-    first, third = preset_betas("length", preset)
-    return prior_cap(
-        length_ratio,
-        beta1=first if beta1 is None else beta1,
-        beta2=beta2,
-        beta3=third if beta3 is None else beta3,
-    )
+    beta1, beta3 = betas("length", preset, beta1, beta3)
+    return prior_cap(length_ratio, beta1=beta1, beta2=beta2, beta3=beta3)
 
 
 def cosine_cap(
@@ -73,16 +68,19 @@ def cosine_cap(
         ConfigError: no such form or preset.
     Source: arXiv:2404.00978, authors' code; the clamp of the raw form is ours.
     """
+    beta1, beta3 = betas("cosine", preset, beta1, beta3)
+    return prior_cap(similarity(cosine, form), beta1=beta1, beta2=beta2, beta3=beta3)
+
+
+def similarity(cosine: Tensor, form: str) -> Tensor:
+    """The cosine in the form angular or raw, held at 0 or more.
+
+    Raises:
+        ConfigError: no such form.
+    """
     if form not in ("angular", "raw"):
         raise ConfigError(f"cap from 'cosine', form: got {form!r}, want angular or raw.")
-    first, third = preset_betas("cosine", preset)
-    similarity = angular(cosine) if form == "angular" else cosine.clamp(min=0)
-    return prior_cap(
-        similarity,
-        beta1=first if beta1 is None else beta1,
-        beta2=beta2,
-        beta3=third if beta3 is None else beta3,
-    )
+    return angular(cosine) if form == "angular" else cosine.clamp(min=0)
 
 
 def angular(cosine: Tensor) -> Tensor:
@@ -107,8 +105,8 @@ def random_cap(item: Tensor, step: Tensor, *, low: float = 4.0, high: float = 5.
     return torch.tensor(drawn, dtype=torch.float32, device=item.device)
 
 
-def preset_betas(feature: str, preset: str) -> tuple[float, float]:
-    """beta1 and beta3 of a preset.
+def betas(feature: str, preset: str, beta1: float | None, beta3: float | None) -> tuple[float, float]:
+    """beta1 and beta3 as given, else the preset's.
 
     Raises:
         ConfigError: no such preset.
@@ -116,21 +114,22 @@ def preset_betas(feature: str, preset: str) -> tuple[float, float]:
     if preset not in PRESETS[feature]:
         known = ", ".join(PRESETS[feature])
         raise ConfigError(f"cap from {feature!r}, preset: got {preset!r}, want one of {known}.")
-    return PRESETS[feature][preset]
+    first, third = PRESETS[feature][preset]
+    return first if beta1 is None else beta1, third if beta3 is None else beta3
 
 
-def betas_of_length(length_ratio: Tensor, wrong_probability: Tensor, **options: Any) -> dict[str, float]:
+def betas_of_length(
+    length_ratio: Tensor, wrong_probability: Tensor, *, beta2: float = BETA2, **others: Any
+) -> dict[str, float]:
     """The betas of `length_cap` that audited noise asks for: see `fitted_betas`."""
-    beta2 = options.get("beta2", BETA2)
     return fitted_betas(length_ratio.numpy(), wrong_probability.numpy(), beta2=beta2)
 
 
-def betas_of_cosine(cosine: Tensor, wrong_probability: Tensor, **options: Any) -> dict[str, float]:
+def betas_of_cosine(
+    cosine: Tensor, wrong_probability: Tensor, *, form: str = "angular", beta2: float = BETA2, **others: Any
+) -> dict[str, float]:
     """The betas of `cosine_cap` that audited noise asks for: see `fitted_betas`."""
-    raw = options.get("form", "angular") == "raw"
-    similarity = cosine.clamp(min=0) if raw else angular(cosine)
-    beta2 = options.get("beta2", BETA2)
-    return fitted_betas(similarity.numpy(), wrong_probability.numpy(), beta2=beta2)
+    return fitted_betas(similarity(cosine, form).numpy(), wrong_probability.numpy(), beta2=beta2)
 
 
 def fitted_betas(

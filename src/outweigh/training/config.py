@@ -33,8 +33,7 @@ class MetaConfig:
     prompts: int = 16
     """Rows a step, over all devices."""
     rho: float = 0.01
-    """Length of the step in weight space, where eta is none; this one changes minilm's gradient by a
-    twentieth."""
+    """Length of the step in weight space, where eta is none; the log's meta_change says what it does."""
     eta: float | None = None
     """Factor of the gradient instead; the paper's 5e-6 moves a model of 20M parameters not at all."""
 

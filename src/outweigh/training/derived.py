@@ -35,7 +35,7 @@ def length_ratios(items: Items, dataset: datasets.Dataset, config: TrainConfig) 
 
     Source: Zhou et al. 2024, arXiv:2404.00978, authors' code.
     """
-    ratio_B = np.full(_count(items, dataset), np.nan)
+    ratio_B = np.full(_count(items), np.nan)
     for batch in dataset.iter(1000):
         each = zip(batch["item"], batch["response_ids"], batch["response_starts"], strict=True)
         for item, ids, starts in each:
@@ -57,7 +57,7 @@ def length_ratio(chosen: list[int], rejected: list[int]) -> float:
 
 def cosines(items: Items, dataset: datasets.Dataset, config: TrainConfig) -> np.ndarray:
     """Cosine of the two texts' vectors, (B,) in [-1, 1], as `config.similarity` says."""
-    how, count = config.similarity, _count(items, dataset)
+    how, count = config.similarity, _count(items)
     encoder = Encoder(
         backbone=how.encoder,
         tokens=TokenConfig(max_tokens=how.max_tokens, template=config.tokens.template),
@@ -91,13 +91,13 @@ def prepared(
     asked = [name for name in DERIVE if name in objective.reads and name not in items.columns]
     found = {name: DERIVE[name](items, dataset, config) for name in asked}
     items = items._replace(columns=items.columns | found)
-    objective = fitted(objective, items, dataset)
-    return items, objective, check_caps(objective, items, dataset)
-
-
-def fitted(objective: Objective, items: Items, dataset: datasets.Dataset) -> Objective:
-    """The objective with every source that is fitted to the data fitted to the pairs of the dataset."""
     columns = _tensors(items, dataset)
+    objective = fitted(objective, columns)
+    return items, objective, check_caps(objective, columns)
+
+
+def fitted(objective: Objective, columns: Mapping[str, Tensor]) -> Objective:
+    """The objective, every source that is fitted to data fitted to these columns, (N,) each."""
     found: dict[str, Any] = {
         key: source.fitted(columns)
         for key, source in objective._asdict().items()
@@ -106,7 +106,7 @@ def fitted(objective: Objective, items: Items, dataset: datasets.Dataset) -> Obj
     return objective._replace(**found)
 
 
-def check_caps(objective: Objective, items: Items, dataset: datasets.Dataset) -> dict[str, Any]:
+def check_caps(objective: Objective, columns: Mapping[str, Tensor]) -> dict[str, Any]:
     """Quantiles of the caps, and of the columns that they come from. Warns where most caps do nothing.
 
     Raises:
@@ -115,7 +115,6 @@ def check_caps(objective: Objective, items: Items, dataset: datasets.Dataset) ->
     cap = objective.cap
     if not isinstance(cap, Bound):
         return {}
-    columns = _tensors(items, dataset)
     cap_B = cap(columns).double().numpy()
     stored = [need for need in cap.needs if need not in LIVE]
     if not (cap_B > 0).all():
@@ -155,7 +154,7 @@ def _tensors(items: Items, dataset: datasets.Dataset) -> Mapping[str, Tensor]:
     return {**columns, "item": from_numpy(place), "step": from_numpy(np.zeros(1, dtype=np.int64))}
 
 
-def _count(items: Items, dataset: datasets.Dataset) -> int:
+def _count(items: Items) -> int:
     sizes = {len(column) for column in items.columns.values()}
     return sizes.pop() if sizes else sum(1 for _ in items.read())
 

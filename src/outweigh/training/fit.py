@@ -38,7 +38,7 @@ from outweigh.training.trainer import PairTrainer
 
 logger = logging.getLogger(__name__)
 
-GUARDED = 8  # pairs whose rewards are compared after a reload
+GUARDED = 16  # texts whose rewards are compared after a reload
 LEVELLED = 64  # pairs whose mean reward is kept as the model's level
 
 
@@ -192,18 +192,16 @@ def _saved(
     model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     reward_model = RewardModel(model, tokenizer, config.tokens, device=trainer.args.device, precision="fp32")
     texts: list[tuple[Text, Text]] = [
-        (item.prompt, response) for item in islice(items.read(), GUARDED) for response in item.responses
+        (item.prompt, response) for item in islice(items.read(), LEVELLED) for response in item.responses
     ]
-    expected = reward_model.score_texts(texts)
-    levelled = [(item.prompt, each) for item in islice(items.read(), LEVELLED) for each in item.responses]
-    level = float(reward_model.score_texts(levelled).mean())
-    reward_model.origin = Origin(checkpoint_identity(config.backbone), level)
+    rewards = reward_model.score_texts(texts)
+    reward_model.origin = Origin(checkpoint_identity(config.backbone), float(rewards.mean()))
     reward_model.model = merged(model)
     reward_model.precision = config.precision
     if trainer.is_world_process_zero():
         with full_disk_named(output), appearing_whole(output / "model") as folder:
             reward_model.save(folder)
-            results["reload_deviation"] = check_reload(folder, texts, expected)
+            results["reload_deviation"] = check_reload(folder, texts[:GUARDED], rewards[:GUARDED])
             write_card(folder, config, results)
     trainer.accelerator.wait_for_everyone()
     return Trained(reward_model, results)

@@ -92,7 +92,7 @@ def asked_columns(config: TrainConfig) -> list[str]:
     """
     bound = [named(key, getattr(config, key)) for key in SOURCES]
     reads = {need for source in bound if isinstance(source, Bound) for need in source.reads}
-    return sorted(reads - {*OPTIONAL, *LIVE, *DERIVED, "row_pairs"})
+    return sorted(reads - {*OPTIONAL, *LIVE, *DERIVED})
 
 
 def objective_of(config: TrainConfig, columns: Collection[str]) -> Objective:

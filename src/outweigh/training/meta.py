@@ -49,7 +49,7 @@ class MetaStep:
 
     def ascend(self, trainer: "PairTrainer", batches: Sequence[dict[str, Tensor]], items: Any) -> None:
         """Nothing; the trainer's weights are theta' until `settle`."""
-        weights = _trainable(trainer)
+        weights = trainer.trainable()
         logged = trainer.state.global_step % max(1, int(trainer.args.logging_steps)) == 0
         self._plain = trainer.gradient(batches, items) if logged else None
         gradient = self._gradient_of_difference(trainer)
@@ -62,7 +62,7 @@ class MetaStep:
 
     def settle(self, trainer: "PairTrainer") -> None:
         """Nothing; the weights are theta again, with the gradient of theta' for the optimizer."""
-        weights = _trainable(trainer)
+        weights = trainer.trainable()
         with torch.no_grad():
             for weight, before in zip(weights, self._before, strict=True):
                 weight.copy_(before)
@@ -133,14 +133,3 @@ def _items(meta: MetaConfig) -> Iterator[Item]:
             )
         kept = row.responses[: meta.responses]
         yield Item(row.prompt, kept, tuple(0.0 for _ in kept), row.origin)
-
-
-def _trainable(trainer: "PairTrainer") -> list[torch.nn.Parameter]:
-    model: torch.nn.Module = trainer.model_wrapped
-    weights = [weight for weight in model.parameters() if weight.requires_grad]
-    if low := [weight for weight in weights if weight.dtype != torch.float32]:
-        raise ConfigError(
-            f"meta: got trainable weights in {low[0].dtype}, want float32: the step is smaller than what it "
-            "rounds to. Set precision to bf16 or fp32, which both keep float32 weights."
-        )
-    return weights

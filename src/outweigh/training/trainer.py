@@ -119,8 +119,7 @@ class PairTrainer(WholeCheckpoints):
         known = {"gap": gap, "item": batch["item"], "step": torch.tensor(self.state.global_step)}
         needs = self.objective.needs
         if "step_gap" in needs:
-            own = self.accelerator.gather(gap)
-            known["step_gap"] = own if self._step_gap is None else self._step_gap
+            known["step_gap"] = self.accelerator.gather(gap) if self._step_gap is None else self._step_gap
         return {need: known[need] if need in LIVE else batch[f"column_{need}"] for need in needs}
 
     def get_batch_samples(
@@ -153,9 +152,13 @@ class PairTrainer(WholeCheckpoints):
         self._window = window
         return total
 
+    def trainable(self) -> list[nn.Parameter]:
+        """The parameters that have a gradient, in one order."""
+        return [weight for weight in self.model_wrapped.parameters() if weight.requires_grad]
+
     def gradient_of(self, value: Tensor) -> list[Tensor]:
         """Of each trainable parameter, averaged over devices; zeros where the value does not depend on it."""
-        weights = [weight for weight in self.model_wrapped.parameters() if weight.requires_grad]
+        weights = self.trainable()
         found = torch.autograd.grad(value, weights, allow_unused=True)
         pairs = zip(found, weights, strict=True)
         own = [torch.zeros_like(weight) if each is None else each for each, weight in pairs]
