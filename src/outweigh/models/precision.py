@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from outweigh.errors import ConfigError
 
 Precision = Literal["auto", "bf16", "fp32"]
+CPU_INFO = Path("/proc/cpuinfo")
+BFLOAT16_FLAGS = {"amx_bf16", "avx512_bf16"}  # matrix products 7 and 4.5 times as fast as in fp32
 
 
 def autocast_dtype(device: torch.device, precision: str = "auto") -> torch.dtype | None:
@@ -31,10 +33,9 @@ def _multiplies_bfloat16(device_type: str) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device_type != "cpu":
         return False
-    cpuinfo = Path(
-        "/proc/cpuinfo"
-    )  # absent on other systems than Linux, whose CPUs are then taken as without
-    return cpuinfo.exists() and "amx_bf16" in cpuinfo.read_text()
+    if not CPU_INFO.exists():  # other systems than Linux: their CPUs are taken as without
+        return False
+    return not BFLOAT16_FLAGS.isdisjoint(CPU_INFO.read_text().split())
 
 
 def default_device() -> torch.device:
