@@ -13,36 +13,69 @@ import json, sys
 from pathlib import Path
 from outweigh.data.config import TokenConfig
 from outweigh.data.pairs import PairSet
-from outweigh.training.config import TrainConfig
+from outweigh.training.config import ContrastConfig, MetaConfig, TrainConfig
 from outweigh.training.fit import fit
 
-rows, backbone, margin, device_pairs, out = json.loads(Path(sys.argv[1]).read_text()), *sys.argv[2:]
+rows, settings, out = *(json.loads(Path(each).read_text()) for each in sys.argv[1:3]), sys.argv[3]
+settings |= {"contrast": ContrastConfig(**settings.pop("contrast", {}))}
+settings |= {"meta": MetaConfig(**settings.pop("meta", {}))}
 config = TrainConfig(
-    backbone=backbone, tokens=TokenConfig(max_tokens=96), precision="fp32", validation=0.2, batch_pairs=8,
-    margin=margin, device_pairs=int(device_pairs) or None, learning_rate=1e-3,
+    tokens=TokenConfig(max_tokens=96), precision="fp32", validation=0.2, batch_pairs=8, learning_rate=1e-3,
+    **settings,
 )
+if config.dropout:  # the same masks whichever process has the text: a smooth function of its values and view
+    import torch
+    from outweigh.training import trainer
+
+    view, real = [1], trainer.rewards_and_features
+
+    def counted(*arguments, **how):
+        view[0] = 1 - view[0]
+        return real(*arguments, **how)
+
+    def dropped(self, values):
+        return values * (1 + 0.3 * torch.sin((5 + view[0]) * values)) if self.training else values
+
+    trainer.rewards_and_features, torch.nn.Dropout.forward = counted, dropped
 fit(PairSet.from_rows(rows), config, Path(out))
 """
 
 
+SWAV = {"contrast": {"kind": "swav", "coefficient": 1.0}, "dropout": 1e-12}
+SIMCSE = {"contrast": {"kind": "simcse", "coefficient": 1.0}, "dropout": 1e-12}
+SETTINGS = {
+    "plain": {},
+    "batch margin": {"margin": "batch"},
+    "batch margin, accumulated": {"margin": "batch", "device_pairs": 2},
+    "simcse, accumulated": SIMCSE | {"device_pairs": 2},
+    "swav": SWAV,
+    "metarm, accumulated": {"meta": {"rho": 0.05, "responses": 3, "prompts": 4}, "device_pairs": 2},
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("margin", "device_pairs"), [("none", 0), ("batch", 0), ("batch", 2)])
-def test_two_processes_train_the_model_that_one_trains(
-    tiny_llama, wordy_pairs, tmp_path, margin, device_pairs
-):
-    # a margin from the step's gaps, in one batch a process or in several, is of both processes' pairs
+@pytest.mark.parametrize("name", SETTINGS)
+def test_two_processes_train_the_model_that_one_trains(tiny_llama, tiny_bert, wordy_pairs, tmp_path, name):
+    # what is of the optimizer step is of both processes' pairs, in one batch a process or in several
+    settings = dict(SETTINGS[name])
+    settings["backbone"] = str(tiny_bert if "contrast" in settings else tiny_llama)
+    if "meta" in settings:
+        shifted = [{"prompt": f"Ask {n}.", "responses": [f"{n}.", "Please.", "Now!"]} for n in range(9)]
+        (tmp_path / "shifted.jsonl").write_text("".join(json.dumps(row) + "\n" for row in shifted))
+        settings["meta"] = settings["meta"] | {"data": str(tmp_path / "shifted.jsonl")}
     (tmp_path / "rows.json").write_text(json.dumps(wordy_pairs))
     (tmp_path / "train.py").write_text(SCRIPT)
-    arguments = [str(tmp_path / "train.py"), str(tmp_path / "rows.json"), str(tiny_llama), margin]
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29533"]
-    for command in (
-        [*launch, *arguments, str(device_pairs), str(tmp_path / "two")],
-        [sys.executable, *arguments, "0", str(tmp_path / "one")],
-    ):
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=500)
+    runs = {"two": (launch, settings), "one": ([sys.executable], settings | {"device_pairs": None})}
+    for run, (command, told) in runs.items():
+        (tmp_path / f"{run}.json").write_text(json.dumps(told))
+        arguments = [tmp_path / "train.py", tmp_path / "rows.json", tmp_path / f"{run}.json", tmp_path / run]
+        done = subprocess.run(
+            [*command, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=500
+        )
         assert done.returncode == 0, done.stderr[-3000:]
     one, two = (
-        AutoModelForSequenceClassification.from_pretrained(Path(tmp_path, name, "model")).state_dict()
-        for name in ("one", "two")
+        AutoModelForSequenceClassification.from_pretrained(Path(tmp_path, run, "model")).state_dict()
+        for run in ("one", "two")
     )
-    assert max((one[name] - two[name]).abs().max().item() for name in one) < 1e-5
+    assert max((one[key] - two[key]).abs().max().item() for key in one) < 1e-5

@@ -1,6 +1,7 @@
 """Token ids -> rewards: length-sorted batches within a token budget, with or without gradients."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,5 +57,32 @@ def rewards_of(
         model(**pad([ids[i] for i in batch], pad_token, device)).logits.squeeze(-1).float()
         for batch in batches
     ]
-    back = torch.from_numpy(np.argsort(np.concatenate(batches))).to(device)
-    return torch.cat(rewards)[back]
+    return torch.cat(rewards)[_back(batches, device)]
+
+
+def rewards_and_features(
+    model: nn.Module, layer: nn.Module, ids: Sequence[Sequence[int]], **how: Any
+) -> tuple[Tensor, Tensor]:
+    """What `rewards_of` gives, and what `layer`, the reward's, reads of each text: (N,) and float32 (N, H).
+
+    Of a layer that reads every token, as causal models have, the features are those of the last one that is
+    not padding, where the reward is read.
+    """
+    seen: list[Tensor] = []
+    handle = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    try:
+        rewards = rewards_of(model, ids, **how)
+    finally:
+        handle.remove()
+    lengths = np.array([len(row) for row in ids])
+    batches = length_batches(lengths, how["max_tokens"])
+    features = [
+        hidden if hidden.dim() == 2 else hidden[range(len(batch)), (lengths[batch] - 1).tolist()]
+        for hidden, batch in zip(seen, batches, strict=True)
+    ]
+    return rewards, torch.cat(features).float()[_back(batches, rewards.device)]
+
+
+def _back(batches: Sequence[np.ndarray], device: torch.device) -> Tensor:
+    """Where in the batches each text stands, in the order in which they were given."""
+    return torch.from_numpy(np.argsort(np.concatenate(batches))).to(device)

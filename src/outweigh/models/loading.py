@@ -124,6 +124,11 @@ def head_of(model: nn.Module) -> nn.Module:
     return head
 
 
+def reward_layer(model: nn.Module) -> nn.Linear:
+    """The last linear layer of the head, whose one output is the reward and whose input are the features."""
+    return [each for each in head_of(model).modules() if isinstance(each, nn.Linear)][-1]
+
+
 def set_dropout(config: Any, rate: float) -> None:
     """Nothing; every dropout rate that the architecture's configuration has becomes `rate`."""
     for key, value in config.to_dict().items():

@@ -4,6 +4,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Any, NamedTuple
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -19,19 +20,34 @@ LARGEST_GAP = 20.0
 """Nats, root mean square; at a gap of 20 the model claims one error in 5e8."""
 LEAST_CHANGE = 1e-3
 """Of the gradient, relative; under it MetaRM's step is a no-op."""
+MOST_CONTRAST = 0.8
+"""Share of a loss that its contrastive term makes up, above which it and not the ranking is trained."""
+MOST_CAPPED = 0.5
+"""Share of pairs whose gap has reached its cap: the cap, not the labels, then says what is learnt."""
+LARGEST_MARGIN = 3.0
+"""Mean size of the margin in standard deviations of the gap; above it nearly every pair falls short."""
+SPIKE = 5.0
+"""Times the median of the logs before."""
+SPIKE_LOGS = 5
+"""Logs before the last that a spike is judged by, at least."""
 MOST_TIES = 0.5
 """Share of pairs with equal rewards; honest float32 rewards of different texts are hardly ever equal."""
 
 
 @dataclass
 class Watch:
-    """What training has shown so far: the newest log of the training pairs, and every evaluation."""
+    """What training has shown so far: logs of the training pairs, the newest last, and every evaluation."""
 
-    training: Mapping[str, float] = field(default_factory=dict)
+    logs: list[Mapping[str, float]] = field(default_factory=list)
     evaluations: list[Mapping[str, float]] = field(default_factory=list)
     pad_token: int | None = None
     eos_token: int | None = None
     tokenizer_pad_token: int | None = None
+
+    @property
+    def training(self) -> Mapping[str, float]:
+        """The newest log of the training pairs."""
+        return self.logs[-1] if self.logs else {}
 
 
 class Alarm(NamedTuple):
@@ -89,6 +105,36 @@ def meta_idle(watch: Watch) -> str | None:
     return f"the meta step changes the gradient by {change:.1g} of it" if change < LEAST_CHANGE else None
 
 
+def contrast_heavy(watch: Watch) -> str | None:
+    """The cause where the contrastive term drowns the ranking."""
+    share = watch.training.get("contrast_share", 0.0)
+    return f"{share:.0%} of the loss is the contrastive term" if share > MOST_CONTRAST else None
+
+
+def capped(watch: Watch) -> str | None:
+    """The cause where most gaps have reached what their cap allows."""
+    share = watch.training.get("capped", 0.0)
+    return f"{share:.0%} of the pairs are at their cap" if share > MOST_CAPPED else None
+
+
+def margin_heavy(watch: Watch) -> str | None:
+    """The cause where the margin asks for far more than the gaps differ by."""
+    margin, spread = watch.training.get("margin", 0.0), watch.training.get("gap_std", 0.0)
+    grown = len(watch.logs) > SPIKE_LOGS  # before that a new model's gaps are all near 0
+    if not grown or margin <= LARGEST_MARGIN * spread:
+        return None
+    return f"the mean margin is {margin:.2g} nats, the gaps' standard deviation {spread:.2g}"
+
+
+def spike(watch: Watch) -> str | None:
+    """The cause where the loss, or the gradient that MetaRM ascends, has jumped."""
+    for name, words in (("loss", "loss"), ("meta_gradient", "meta gradient")):
+        values = [log[name] for log in watch.logs if name in log]
+        if len(values) > SPIKE_LOGS and values[-1] > SPIKE * (usual := median(values[:-1])):
+            return f"the {words} is {values[-1]:.3g}, before it was {usual:.3g} (median)"
+    return None
+
+
 def padding_mismatch(watch: Watch) -> str | None:
     """The cause where the reward would be read at the wrong token."""
     if watch.pad_token is not None and watch.pad_token == watch.eos_token:
@@ -107,6 +153,12 @@ ALARMS: dict[str, Alarm] = {
     ),
     "not-finite": Alarm(not_a_number, "Lower the learning rate, or set precision to fp32."),
     "meta-idle": Alarm(meta_idle, "Raise meta.rho, or meta.eta: what is trained is the plain loss."),
+    "contrast-heavy": Alarm(contrast_heavy, "Lower contrast.coefficient."),
+    "capped": Alarm(
+        capped, "Raise the cap (beta1, beta3), or train without: the cap alone now says what is learnt."
+    ),
+    "margin-heavy": Alarm(margin_heavy, "Scale the margin down, or clip it."),
+    "spike": Alarm(spike, "Lower the learning rate, or meta.rho, or look at the pairs of that step."),
     "padding": Alarm(padding_mismatch, "Give the tokenizer a pad token of its own, and the model the same."),
 }
 
@@ -132,7 +184,7 @@ class AlarmCallback(TrainerCallback):
         if "eval_log_loss" in logs:
             self.watch.evaluations.append(logs)
         elif "loss" in logs:
-            self.watch.training = logs
+            self.watch.logs.append(logs)
         self._sound(state, control)
 
     def _sound(self, state: TrainerState, control: TrainerControl) -> None:

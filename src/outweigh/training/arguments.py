@@ -62,6 +62,8 @@ def training_arguments(
         "report_to": [],
         "disable_tqdm": True,
         "remove_unused_columns": False,
+        # looked for after each of a step's forwards, unused weights would be taken for done too early
+        "ddp_find_unused_parameters": False if config.contrast.kind == "swav" else None,
         "ddp_broadcast_buffers": False,  # processes run unequal numbers of forwards, and buffers never change
         "dataloader_pin_memory": device.type == "cuda",
     }

@@ -45,6 +45,37 @@ class MetaConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ContrastConfig:
+    """A contrastive term on the features that the head reads, from two views under dropout of each text."""
+
+    kind: Literal["none", "simcse", "swav"] = "none"
+    """simcse: a text's two views against all others of the step; swav: each tells the other's cluster."""
+    of: Literal["responses", "differences"] = "responses"
+    """Samples: each response's features, or each pair's differences of them, both ways round ("-diff")."""
+    coefficient: float | None = None
+    """Of the term; None: the paper's: simcse 1, swav .1, swav of differences .5."""
+    temperature: float | None = None
+    """None: that of the terms' own papers, simcse .05, swav .1; the paper that brings them here has none."""
+    prototypes: int | None = None
+    """Clusters of swav; None: the paper's 50, of differences 20."""
+    epsilon: float = 0.05
+    """Softness of swav's assignment to clusters."""
+    rounds: int = 3
+    """Of Sinkhorn's iteration."""
+
+    def __post_init__(self) -> None:
+        for name, known in (("kind", ("none", "simcse", "swav")), ("of", ("responses", "differences"))):
+            if getattr(self, name) not in known:
+                raise ConfigError(
+                    f"contrast {name}: got {getattr(self, name)!r}, want one of {', '.join(known)}."
+                )
+        for name in ("coefficient", "temperature", "prototypes", "epsilon", "rounds"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ConfigError(f"contrast {name}: got {value}, want more than 0.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """A training run."""
 
@@ -109,6 +140,8 @@ class TrainConfig:
     """What the cosine of a pair is of."""
     meta: MetaConfig = field(default_factory=MetaConfig)
     """MetaRM's step."""
+    contrast: ContrastConfig = field(default_factory=ContrastConfig)
+    """The contrastive term; it needs dropout, which the paper has at 0.05."""
     seed: int = 0
     """Decides the head's first weights, the order of the pairs and the validation part."""
     trust_remote_code: bool = False

@@ -30,6 +30,7 @@ from outweigh.training.bar import StepBar
 from outweigh.training.card import write_card
 from outweigh.training.checkpoints import full_disk_named, newest_whole
 from outweigh.training.config import TrainConfig
+from outweigh.training.contrast import add_prototypes, check_contrast, contrast_of, without_prototypes
 from outweigh.training.derived import prepared
 from outweigh.training.items import Data, Items, check_fits, check_steps, items_of, objective_of
 from outweigh.training.meta import meta_step
@@ -73,6 +74,7 @@ def fit(
         raise TrainingError(f"{output / 'model'}: exists. Choose another folder, or remove it.")
     items = items_of(data)
     check_fits(data, config)
+    check_contrast(config)
     objective = objective_of(config, items.columns)
     set_seed(config.seed)
     tokenizer = load_tokenizer(config.backbone, trust_remote_code=config.trust_remote_code)
@@ -86,12 +88,14 @@ def fit(
     model = load_classifier(
         config.backbone, tokenizer, dropout=config.dropout, trust_remote_code=config.trust_remote_code
     )
+    add_prototypes(model, config)
     device = default_device()
     choose_attention(model, device, autocast_dtype(device, config.precision), config.tokens.max_tokens)
     rate = learning_rate(model, config)
+    model = trainable(model, config)
     alarms = AlarmCallback(tokenizer, stop=config.stop_on_alarm)
     trainer = PairTrainer(
-        model=trainable(model, config),
+        model=model,
         args=training_arguments(
             config, output / "checkpoints", rate, len(rows.train), rows.watch is not None
         ),
@@ -100,6 +104,7 @@ def fit(
         columns=items.columns,
         keeps_best=config.keep == "best" or config.patience is not None,
         meta=meta,
+        contrast=contrast_of(model, config),
         train_dataset=rows.train,
         eval_dataset=rows.watch,
         processing_class=tokenizer,
@@ -196,7 +201,7 @@ def _saved(
     ]
     rewards = reward_model.score_texts(texts)
     reward_model.origin = Origin(checkpoint_identity(config.backbone), float(rewards.mean()))
-    reward_model.model = merged(model)
+    reward_model.model = without_prototypes(merged(model))
     reward_model.precision = config.precision
     if trainer.is_world_process_zero():
         with full_disk_named(output), appearing_whole(output / "model") as folder:

@@ -33,8 +33,9 @@ class MetaStep:
         theta <- optimizer(theta, grad L(theta'))        first order: no gradient through theta'
 
     `step` is eta, or rho over the length of grad J. The shifted batch of a step follows from its number, so
-    that a resumed run goes on as if uninterrupted. `seen` has J of the last step, and `meta_change`,
-    |grad L(theta') - grad L(theta)| over |grad L(theta)|, of one step in each log, which costs a second pass.
+    that a resumed run goes on as if uninterrupted. `seen` has J of the last step, the length of its gradient,
+    and `meta_change`, |grad L(theta') - grad L(theta)| over |grad L(theta)|, of one step in each log, which
+    costs a second pass.
 
     Source: Dou et al. 2024, arXiv:2405.00438, and Wang et al. 2024, arXiv:2401.06080; rho is ours.
     """
@@ -54,6 +55,7 @@ class MetaStep:
         self._plain = trainer.gradient(batches, items) if logged else None
         gradient = self._gradient_of_difference(trainer)
         length = torch.stack([each.norm() for each in gradient]).norm()
+        self.seen["meta_gradient"] = float(length)
         step = self.config.eta if self.config.eta is not None else self.config.rho / length.clamp(min=1e-12)
         self._before = [weight.detach().clone() for weight in weights]
         with torch.no_grad():

@@ -7,6 +7,7 @@ import peft
 from outweigh.errors import ConfigError
 from outweigh.models.loading import head_name, head_of
 from outweigh.training.config import TrainConfig
+from outweigh.training.contrast import PROTOTYPES
 
 
 def trainable(model: Any, config: TrainConfig) -> Any:
@@ -29,7 +30,8 @@ def trainable(model: Any, config: TrainConfig) -> Any:
         r=config.lora_rank,
         lora_alpha=config.lora_alpha,
         target_modules=linear_layers(model, head),
-        modules_to_save=[head],  # a head lost on saving is the peers' most reported fault
+        # a head lost on saving is the peers' most reported fault
+        modules_to_save=[head, *(name for name, _ in model.named_children() if name == PROTOTYPES)],
         bias="none",
     )
     return peft.get_peft_model(model, adapters)
@@ -40,7 +42,7 @@ def linear_layers(model: Any, head: str) -> list[str]:
     return [
         name
         for name, module in model.named_modules()
-        if type(module).__name__ in ("Linear", "Conv1D") and not name.startswith(head)
+        if type(module).__name__ in ("Linear", "Conv1D") and not name.startswith((head, PROTOTYPES))
     ]
 
 

@@ -12,12 +12,19 @@ from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from outweigh.models.batches import length_batches, pad, rewards_of, token_budget
+from outweigh.models.batches import (
+    length_batches,
+    pad,
+    rewards_and_features,
+    rewards_of,
+    token_budget,
+)
 from outweigh.objectives.listwise import plackett_luce
 from outweigh.objectives.pairwise import pairwise_loss
 from outweigh.objectives.sources import AUXILIARY, LIVE, Bound
 from outweigh.training.checkpoints import WholeCheckpoints
 from outweigh.training.collate import Collator, responses
+from outweigh.training.contrast import Contrast
 from outweigh.training.meta import MetaStep
 
 
@@ -48,6 +55,13 @@ class Objective(NamedTuple):
         return tuple(sorted({need for source in self.sources for need in source.reads}))
 
 
+class _Whole(NamedTuple):
+    """What a first pass saw of the whole step, over devices and batches, without gradient."""
+
+    gap: Tensor  # (S,)
+    features: Tensor | None  # (responses, views, H), where there is a contrastive term
+
+
 class PairTrainer(WholeCheckpoints):
     """Trains a model whose `logits` are rewards on items of K responses.
 
@@ -64,6 +78,7 @@ class PairTrainer(WholeCheckpoints):
         columns: Mapping[str, np.ndarray],
         keeps_best: bool = False,
         meta: MetaStep | None = None,
+        contrast: Contrast | None = None,
         **kwargs: Any,
     ) -> None:
         stored = [need for need in objective.needs if need not in LIVE]
@@ -72,10 +87,11 @@ class PairTrainer(WholeCheckpoints):
         self.pad_token = pad_token
         self.keeps_best = keeps_best
         self.meta = meta
+        self.contrast = contrast
         self.model_accepts_loss_kwargs = True
         self.loss_is_scaled_for_ga = True
-        self._window = torch.zeros(6, dtype=torch.float64)  # sums over the pairs since the last log
-        self._step_gap: Tensor | None = None  # of the whole step, where it takes several batches
+        self._window = torch.zeros(8, dtype=torch.float64)  # sums over the pairs since the last log
+        self._whole: _Whole | None = None  # where the step takes several batches
         self.first_pass_seconds = 0.0
 
     def compute_loss(
@@ -86,23 +102,28 @@ class PairTrainer(WholeCheckpoints):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """The share of the step's loss that these items bring, so that shares add up over devices."""
-        reward_R = self.rewards(model, responses(inputs))
-        loss_B = self.loss(reward_R, inputs)
+        reward_VR, feature_VRH = self.views(model, responses(inputs))
+        loss_B = self.loss(reward_VR, inputs)
         items = len(loss_B) if num_items_in_batch is None else num_items_in_batch
-        loss = loss_B.sum() / items * self.accelerator.num_processes  # DDP averages gradients over processes
-        return (loss, {"rewards": reward_R}) if return_outputs else loss
+        loss = loss_B.sum() / items
+        if self.contrast is not None and feature_VRH is not None:
+            whole, start = self._features_of_step(feature_VRH, inputs)
+            loss = loss + self.contrast.term(feature_VRH, whole, start, beside=loss)
+        loss = loss * self.accelerator.num_processes  # DDP averages gradients over processes
+        return (loss, {"rewards": reward_VR[0]}) if return_outputs else loss
 
-    def loss(self, reward_R: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
-        """Loss of each item, (B,) in nats, from the flat rewards of their responses."""
-        sizes = batch["sizes"].tolist()
+    def loss(self, reward_VR: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+        """Loss of each item, (B,) in nats, from the flat rewards of their responses, the mean over views."""
         if self.objective.listwise:
+            reward_R, sizes = reward_VR[0], batch["sizes"].tolist()
             rewards = torch.nn.utils.rnn.pad_sequence(reward_R.split(sizes), batch_first=True)
             ranks = torch.nn.utils.rnn.pad_sequence(
                 batch["ranks"].split(sizes), batch_first=True, padding_value=torch.nan
             )
             return plackett_luce(rewards, ranks)
-        chosen, rejected = reward_R[::2], reward_R[1::2]
-        columns = self._columns(chosen.detach() - rejected.detach(), batch)
+        views = len(reward_VR)
+        chosen, rejected = reward_VR[:, ::2].flatten(), reward_VR[:, 1::2].flatten()
+        columns = self._columns((chosen - rejected).detach(), batch, views)
         given = {
             key: source(columns) if isinstance(source, Bound) else source
             for key in ("margin", "flip_rate", "cap", "weight")
@@ -111,16 +132,19 @@ class PairTrainer(WholeCheckpoints):
         loss = pairwise_loss(chosen - rejected, **given)
         for name, coefficient in self.objective.auxiliary.items():
             loss = loss + coefficient * AUXILIARY[name](chosen, rejected)
-        self._count(chosen.detach(), rejected.detach())
-        return loss
+        self._count((chosen - rejected).detach(), given, views)
+        return loss.view(views, -1).mean(0)
 
-    def _columns(self, gap: Tensor, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """What the sources need: the batch's columns, and what only the trainer knows."""
-        known = {"gap": gap, "item": batch["item"], "step": torch.tensor(self.state.global_step)}
+    def _columns(self, gap: Tensor, batch: Mapping[str, Tensor], views: int) -> dict[str, Tensor]:
+        """What the sources need, of every view: the batch's columns, and what only the trainer knows."""
+        known = {"gap": gap, "step": torch.tensor(self.state.global_step)}
+        known["item"] = batch["item"].repeat(views)
         needs = self.objective.needs
         if "step_gap" in needs:
-            known["step_gap"] = self.accelerator.gather(gap) if self._step_gap is None else self._step_gap
-        return {need: known[need] if need in LIVE else batch[f"column_{need}"] for need in needs}
+            known["step_gap"] = self.accelerator.gather(gap) if self._whole is None else self._whole.gap
+        return {
+            need: known[need] if need in LIVE else batch[f"column_{need}"].repeat(views) for need in needs
+        }
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
@@ -129,7 +153,7 @@ class PairTrainer(WholeCheckpoints):
         batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
         if batches and self.meta is not None:
             self.meta.ascend(self, batches, items)
-        self._step_gap = self._gaps_of_step(batches)
+        self._whole = self._first_pass(batches)
         return batches, items
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
@@ -141,7 +165,7 @@ class PairTrainer(WholeCheckpoints):
 
     def gradient(self, batches: Sequence[dict[str, Tensor]], items: Tensor | int | None) -> list[Tensor]:
         """Of the step's loss at the present weights, under the dropout that training will draw."""
-        window, self._step_gap = self._window.clone(), self._gaps_of_step(batches)
+        window, self._whole = self._window.clone(), self._first_pass(batches)
         model = self.accelerator.unwrap_model(self.model_wrapped, keep_fp32_wrapper=False)
         total: list[Tensor] = []
         with self.same_dropout_after():
@@ -173,19 +197,32 @@ class PairTrainer(WholeCheckpoints):
             yield
 
     @torch.no_grad()
-    def _gaps_of_step(self, batches: Sequence[dict[str, Tensor]]) -> Tensor | None:
-        """Gaps of all the step's pairs, over all devices; None where none is needed or one batch has them."""
-        if "step_gap" not in self.objective.needs or len(batches) < 2:
+    def _first_pass(self, batches: Sequence[dict[str, Tensor]]) -> _Whole | None:
+        """What the step's loss needs of all its pairs; None where it needs nothing or one batch has all."""
+        if len(batches) < 2 or ("step_gap" not in self.objective.needs and self.contrast is None):
             return None
         started = time.monotonic()
-        gaps = []
+        gaps, features, seen = [], [], 0
         with self.same_dropout_after():
             for batch in batches:
-                reward_R = self.rewards(self.model_wrapped, responses(batch))
-                gaps.append(reward_R[::2] - reward_R[1::2])
-        gap: Tensor = self.accelerator.gather(torch.cat(gaps))
+                reward_VR, feature_VRH = self.views(self.model_wrapped, responses(batch))
+                gaps.append((reward_VR[:, ::2] - reward_VR[:, 1::2]).flatten())
+                features += [] if feature_VRH is None else [feature_VRH.transpose(0, 1)]
+                batch["start"] = torch.tensor(seen)  # of its responses among the device's
+                seen += reward_VR.shape[1]
+        gap = self.accelerator.gather(torch.cat(gaps))
+        whole = _Whole(gap, self.accelerator.gather(torch.cat(features)) if features else None)
         self.first_pass_seconds += time.monotonic() - started
-        return gap
+        return whole
+
+    def _features_of_step(self, feature_VRH: Tensor, batch: Mapping[str, Tensor]) -> tuple[Tensor, int]:
+        """The features of all the step's responses, (responses, views, H), and where the batch's begin."""
+        if self._whole is None or self._whole.features is None:
+            whole, start = self.accelerator.gather(feature_VRH.detach().transpose(0, 1).contiguous()), 0
+        else:
+            whole, start = self._whole.features, int(batch["start"])
+        device_responses = len(whole) // self.accelerator.num_processes
+        return whole, device_responses * self.accelerator.process_index + start
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """6 a parameter and token: forward 2, backward 4, the rule of thumb of Kaplan et al. 2020."""
@@ -194,13 +231,22 @@ class PairTrainer(WholeCheckpoints):
 
     def rewards(self, model: nn.Module, ids: Sequence[Sequence[int]]) -> Tensor:
         """Rewards of texts, (R,) float32, with gradient where that is on."""
+        with self.accelerator.autocast():  # around all forwards, so that weights are cast once a step
+            return rewards_of(model, ids, **self._how(ids))
+
+    def views(self, model: nn.Module, ids: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor | None]:
+        """Rewards of texts in one view, (1, R); with a contrastive term in two, and features (2, R, H)."""
+        if self.contrast is None:
+            return self.rewards(model, ids)[None], None
+        with self.accelerator.autocast():
+            both = [rewards_and_features(model, self.contrast.layer, ids, **self._how(ids)) for _ in range(2)]
+        return torch.stack([each[0] for each in both]), torch.stack([each[1] for each in both])
+
+    def _how(self, ids: Sequence[Sequence[int]]) -> dict[str, Any]:
         # A sharded model gathers its weights in each forward, in which every device takes part: one forward.
         sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
         budget = len(ids) * max(map(len, ids)) if sharded else token_budget(self.args.device)
-        with self.accelerator.autocast():  # around all forwards, so that weights are cast once a step
-            return rewards_of(
-                model, ids, pad_token=self.pad_token, device=self.args.device, max_tokens=budget
-            )
+        return {"pad_token": self.pad_token, "device": self.args.device, "max_tokens": budget}
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor | None:
         if not batch_samples:
@@ -208,22 +254,29 @@ class PairTrainer(WholeCheckpoints):
         items = torch.tensor(sum(len(batch["sizes"]) for batch in batch_samples), device=device)
         return self.accelerator.gather(items).sum()  # type: ignore[no-any-return]
 
-    def _count(self, chosen: Tensor, rejected: Tensor) -> None:
-        gap = (chosen - rejected).double()
+    def _count(self, gap: Tensor, given: Mapping[str, Tensor | float], views: int) -> None:
+        """Nothing; the first view's pairs are added to what the next log tells."""
+        margin, cap = (
+            torch.as_tensor(given.get(key, default), dtype=torch.float64, device=gap.device).expand_as(gap)
+            for key, default in (("margin", 0.0), ("cap", torch.inf))
+        )
+        gap, margin, cap = (each.detach().double().view(views, -1)[0] for each in (gap, margin, cap))
         right = (gap > 0).double() + (gap == 0).double() / 2  # ties count half
-        sums = (right, gap, gap.square(), softplus(-gap), (gap == 0).double(), torch.ones_like(gap))
-        self._window += torch.stack([each.sum() for each in sums]).cpu()
+        sums = (right, gap, gap.square(), softplus(-gap), gap == 0, gap >= cap, margin.abs())
+        self._window += torch.stack([each.double().sum() for each in (*sums, torch.ones_like(gap))]).cpu()
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Adds accuracy, gap and ties over the pairs since the last log."""
+        """Adds what the pairs since the last log were like, and what the step's further terms saw."""
         if "loss" in logs and self._window[-1] > 0:
             window = self.accelerator.reduce(self._window.to(self.args.device), "sum").cpu()
-            right, gap, square, log_loss, ties = (window[:-1] / window[-1]).tolist()
+            right, gap, square, log_loss, ties, capped, margin = (window[:-1] / window[-1]).tolist()
             logs |= {"accuracy": right, "gap": gap, "gap_std": max(0.0, square - gap**2) ** 0.5}
             logs |= {"log_loss": log_loss, "ties": ties, "pairs": window[-1].item()}
+            logs |= {"capped": capped} if self.objective.cap is not None else {}
+            logs |= {"margin": margin} if self.objective.margin is not None else {}
             self._window.zero_()
-            if self.meta is not None:
-                logs |= self.meta.seen
+            for term in (self.meta, self.contrast):
+                logs |= {name: float(value) for name, value in term.seen.items()} if term else {}
         super().log(logs, start_time)
 
     def evaluate(
