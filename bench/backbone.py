@@ -28,8 +28,10 @@ def measured(rows: list[dict[str, Any]], held: Path, config: TrainConfig) -> dic
         started = time.perf_counter()
         outweigh.train(rows, out=Path(place), config=config)
         trained = time.perf_counter()
-        found = outweigh.evaluate(held, models={"model": Path(place) / "model"}, seed=config.seed)
+        judgement = Path(place) / "evaluation.json"
+        outweigh.evaluate(held, models={"model": Path(place) / "model"}, out=judgement, seed=config.seed)
         scored = time.perf_counter()
+        found = json.loads(judgement.read_text())
     (judged,) = found["sets"].values()
     result = judged["evaluation"]["model"]
     return {

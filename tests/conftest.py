@@ -1,6 +1,7 @@
 """Real tokenizers and tiny random models on disk, a cache of their own, and where the real data lie."""
 
 import os
+import shutil
 
 import pytest
 
@@ -81,6 +82,22 @@ def tiny_bert(tmp_path_factory):
         max_position_embeddings=512,
     )
     BertModel(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def lively_bert(tiny_bert, tmp_path_factory):
+    """The same with weights that tell texts apart: as drawn, the features of all texts are nearly one."""
+    import torch
+    from transformers import AutoModel
+
+    folder = tmp_path_factory.mktemp("lively-bert")
+    shutil.copytree(tiny_bert, folder, dirs_exist_ok=True)
+    model = AutoModel.from_pretrained(tiny_bert)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(10 if weight.dim() == 2 else 1)
+    model.save_pretrained(folder)
     return folder
 
 

@@ -16,12 +16,14 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from outweigh.align.config import DPOConfig
     from outweigh.data.config import TokenConfig
     from outweigh.data.pairs import PairSet, read_pairs
     from outweigh.denoising.policies import RepairOptions
     from outweigh.models.reward import RewardModel
     from outweigh.objectives.listwise import plackett_luce
     from outweigh.objectives.pairwise import pairwise_loss
+    from outweigh.steps.align import align_dpo
     from outweigh.steps.audit import audit
     from outweigh.steps.config import AuditConfig, RunConfig
     from outweigh.steps.demo import demo
@@ -37,6 +39,7 @@ __version__ = version("outweigh")
 
 _HOME = {
     "AuditConfig": "steps.config",
+    "DPOConfig": "align.config",
     "PairSet": "data.pairs",
     "ProbeConfig": "voting.config",
     "RepairOptions": "denoising.policies",
@@ -45,6 +48,7 @@ _HOME = {
     "TokenConfig": "data.config",
     "TrainConfig": "training.config",
     "VoteConfig": "voting.config",
+    "align_dpo": "steps.align",
     "audit": "steps.audit",
     "demo": "steps.demo",
     "denoise": "steps.denoise",
@@ -59,6 +63,7 @@ _HOME = {
 
 __all__ = [
     "AuditConfig",
+    "DPOConfig",
     "PairSet",
     "ProbeConfig",
     "RepairOptions",
@@ -67,6 +72,7 @@ __all__ = [
     "TokenConfig",
     "TrainConfig",
     "VoteConfig",
+    "align_dpo",
     "audit",
     "demo",
     "denoise",

@@ -4,13 +4,12 @@ Where two runs must draw the same masks however their batches are cut, dropout i
 function of its input and the view.
 """
 
-import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from outweigh.data.config import TokenConfig
 from outweigh.data.pairs import PairSet
@@ -41,19 +40,6 @@ def weights(folder):
 
 def largest_difference(one, other):
     return max((one[name] - other[name]).abs().max().item() for name in one)
-
-
-@pytest.fixture(scope="module")
-def lively_bert(tiny_bert, tmp_path_factory):
-    """The tiny encoder with weights that tell texts apart: as drawn, all of its features are nearly one."""
-    folder = tmp_path_factory.mktemp("lively-bert")
-    shutil.copytree(tiny_bert, folder, dirs_exist_ok=True)
-    model = AutoModel.from_pretrained(tiny_bert)
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.mul_(10 if weight.dim() == 2 else 1)
-    model.save_pretrained(folder)
-    return folder
 
 
 def dropped(values, view):

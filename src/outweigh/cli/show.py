@@ -58,6 +58,19 @@ def denoise_lines(counts: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def policy_lines(aligned: Mapping[str, Any]) -> list[str]:
+    """How the implicit reward does on the validation part, where there is one."""
+    watched = [each for each in aligned["log"] if "eval_accuracy" in each]
+    if not watched:
+        return []
+    last = watched[-1]
+    return [
+        f"Implicit reward on {int(last['eval_pairs'])} validation pairs: accuracy "
+        f"{last['eval_accuracy']:.3f}, log loss {last['eval_log_loss']:.3f} nats, mean gap "
+        f"{last['eval_gap']:.3f}."
+    ]
+
+
 def cap_lines(trained: Mapping[str, Any]) -> list[str]:
     """The caps that a model was trained with, in words; none where there were none."""
     caps = trained["caps"]

@@ -57,7 +57,7 @@ def rewards_of(
         model(**pad([ids[i] for i in batch], pad_token, device)).logits.squeeze(-1).float()
         for batch in batches
     ]
-    return torch.cat(rewards)[_back(batches, device)]
+    return torch.cat(rewards)[order_back(batches, device)]
 
 
 def rewards_and_features(
@@ -80,9 +80,9 @@ def rewards_and_features(
         hidden if hidden.dim() == 2 else hidden[range(len(batch)), (lengths[batch] - 1).tolist()]
         for hidden, batch in zip(seen, batches, strict=True)
     ]
-    return rewards, torch.cat(features).float()[_back(batches, rewards.device)]
+    return rewards, torch.cat(features).float()[order_back(batches, rewards.device)]
 
 
-def _back(batches: Sequence[np.ndarray], device: torch.device) -> Tensor:
+def order_back(batches: Sequence[np.ndarray], device: torch.device) -> Tensor:
     """Where in the batches each text stands, in the order in which they were given."""
     return torch.from_numpy(np.argsort(np.concatenate(batches))).to(device)

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from transformers import AutoConfig
 
 from outweigh.data.records import Message, Text
 from outweigh.errors import ModelError
-from outweigh.models.reward import RewardModel
+from outweigh.models.policy import Policy
+from outweigh.models.reward import RewardModel, Scorer
 
 TOLERANCE = 1e-3
 """Relative (absolute under 1): float32 sums taken in another order differ by some 1e-6, merged adapters by
@@ -56,7 +58,9 @@ def main(folder: str) -> None:
     told = json.load(sys.stdin)
     texts = [tuple(tuple(Message(*message) for message in text) for text in pair) for pair in told["texts"]]
     expected = np.array(told["expected"])
-    model = RewardModel.load(folder, precision="fp32")
+    architecture = AutoConfig.from_pretrained(folder).architectures[0]
+    kind = Policy if architecture.endswith(("ForCausalLM", "LMHeadModel")) else RewardModel
+    model: Scorer = kind.load(folder, precision="fp32")
     together = model.score_texts(texts)  # type: ignore[arg-type]
     alone = np.concatenate([model.score_texts([text]) for text in texts])  # type: ignore[list-item]
     print(json.dumps({"together": _deviation(together, expected), "alone": _deviation(alone, expected)}))

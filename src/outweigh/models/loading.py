@@ -16,6 +16,8 @@ from outweigh.models.bundled import BUNDLED, checkpoint_folder
 from outweigh.models.precision import keep_head_in_float32
 
 PAD_TOKEN = "<|pad|>"
+HEADS = ("score", "classifier", "classification_head")
+"""What architectures call the module that turns features into a reward."""
 
 
 def resolve(name: str | Path) -> str:
@@ -38,11 +40,12 @@ def resolve(name: str | Path) -> str:
     return str(name)
 
 
-def load_tokenizer(name: str | Path, *, trust_remote_code: bool = False) -> Any:
+def load_tokenizer(name: str | Path, *, own_pad: bool = True, trust_remote_code: bool = False) -> Any:
     """The tokenizer, with a pad token of its own.
 
     A pad token that equals EOS would hide the end of a text: transformers reads the reward at the last token
-    that is not padding, so it would read the one before EOS.
+    that is not padding, so it would read the one before EOS. A policy needs none of its own, and would learn
+    to say it: with `own_pad` off the vocabulary stays as it is.
 
     Raises:
         ModelError: nothing to load under this name, or a tokenizer without a vocabulary.
@@ -52,7 +55,7 @@ def load_tokenizer(name: str | Path, *, trust_remote_code: bool = False) -> Any:
     # Where its files are missing, transformers makes a tokenizer of special tokens alone
     if len(tokenizer) <= len(tokenizer.all_special_ids):
         raise ModelError(f"{name}: its tokenizer has no vocabulary. Add tokenizer.json beside the weights.")
-    if tokenizer.pad_token is None or tokenizer.pad_token == tokenizer.eos_token:
+    if own_pad and (tokenizer.pad_token is None or tokenizer.pad_token == tokenizer.eos_token):
         tokenizer.add_special_tokens({"pad_token": PAD_TOKEN})
     tokenizer.padding_side = "right"
     return tokenizer
@@ -110,7 +113,7 @@ def head_name(model: nn.Module) -> str:
     Raises:
         ModelError: the architecture keeps its head elsewhere.
     """
-    for name in ("score", "classifier", "classification_head"):
+    for name in HEADS:
         if isinstance(getattr(model, name, None), nn.Module):
             return name
     raise ModelError(

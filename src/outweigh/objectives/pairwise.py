@@ -47,6 +47,22 @@ def pairwise_loss(
     return weight * loss
 
 
+def squared_loss(gap: Tensor, *, beta: float, weight: Tensor | float = 1.0) -> Tensor:
+    """IPO's loss of each pair, (B,), from its gap beta * h; it rests at a gap of one half.
+
+        weight * (h - 1 / (2 beta))^2 = weight * ((gap - 1/2) / beta)^2
+
+    h is the difference of the two responses' log-ratios policy / reference: of their means over tokens, as
+    TRL takes it, or of their sums, as published. The equation's margin, flip rate and cap have no place here.
+
+    Raises:
+        ShapeError: the tensors are not all of one shape (B,).
+    Source: Azar et al. 2023, arXiv:2310.12036, equation 17.
+    """
+    check_pairs(gap=gap, weight=weight)
+    return weight * torch.square((at_least_float32(gap) - 0.5) / beta)
+
+
 def squared_reward_sum(reward_chosen: Tensor, reward_rejected: Tensor) -> Tensor:
     """Centring term of each pair, (r_chosen + r_rejected)^2, in squared nats.
 

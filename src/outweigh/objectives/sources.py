@@ -134,6 +134,19 @@ def vote_flip_rate(chosen: Tensor, rejected: Tensor, equal: Tensor, *, prior: fl
     return ((against + prior) / (chosen + rejected + equal + 2 * prior)).clamp(max=LARGEST_FLIP_RATE)
 
 
+def robust_flip_rate(item: Tensor, *, rate: float = 0.1) -> Tensor:
+    """-rate / (1 - 2 rate) for each pair, (B,): the equation is then an unbiased estimate of the loss on
+    clean labels where a share `rate` of them is wrong. It has no lower bound: gaps grow as far as they can.
+
+    Raises:
+        ConfigError: the rate is not in [0, 0.5).
+    Source: Chowdhury et al. 2024, arXiv:2403.00409, equation 12, on any gap.
+    """
+    if not 0 <= rate < 0.5:
+        raise ConfigError(f"flip_rate from 'robust', rate: got {rate}, want a number from 0 to under 0.5.")
+    return torch.full_like(item, -rate / (1 - 2 * rate), dtype=torch.float32)
+
+
 def one_over(column: Tensor) -> Tensor:
     """1 / column: with `row_pairs`, each row of K responses weighs as much as one pair."""
     return 1.0 / column
@@ -153,6 +166,7 @@ MARGINS: dict[str, Source] = {
 FLIP_RATES: dict[str, Source] = {
     COLUMN: Source(given),
     "rating": Source(rating_flip_rate, needs=RATINGS),
+    "robust": Source(robust_flip_rate, needs=("item",)),
     "votes": Source(vote_flip_rate, needs=("votes_chosen", "votes_rejected", "votes_equal")),
 }
 CAPS: dict[str, Source] = {

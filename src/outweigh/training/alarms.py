@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, NamedTuple
@@ -166,9 +166,10 @@ ALARMS: dict[str, Alarm] = {
 class AlarmCallback(TrainerCallback):
     """Sounds each alarm once, keeps what was said in `fired`, and ends training if it is told to."""
 
-    def __init__(self, tokenizer: Any, *, stop: bool = False) -> None:
+    def __init__(self, tokenizer: Any, *, stop: bool = False, silent: Collection[str] = ()) -> None:
         self.watch = Watch(eos_token=tokenizer.eos_token_id, tokenizer_pad_token=tokenizer.pad_token_id)
         self.stop = stop
+        self.silent = silent
         self.fired: dict[str, dict[str, str | int]] = {}
 
     def on_train_begin(
@@ -189,7 +190,7 @@ class AlarmCallback(TrainerCallback):
 
     def _sound(self, state: TrainerState, control: TrainerControl) -> None:
         for name, alarm in ALARMS.items():
-            if name not in self.fired and (cause := alarm.cause(self.watch)):
+            if name not in (*self.fired, *self.silent) and (cause := alarm.cause(self.watch)):
                 self.fired[name] = {"cause": cause, "remedy": alarm.remedy, "step": state.global_step}
                 logger.warning("Alarm %s at step %d: %s. %s", name, state.global_step, cause, alarm.remedy)
                 control.should_training_stop |= self.stop

@@ -14,6 +14,7 @@ class Collator:
         ids        (T,)  all responses' tokens, one after the other
         lengths    (R,)  tokens of each response
         sizes      (B,)  responses of each item: 2, chosen first, for a pair
+        starts     (R,)  tokens before each response
         ranks      (R,)  lower is better
         item       (B,)  place among the items
         column_*   (B,)  float32
@@ -31,6 +32,7 @@ class Collator:
             "ids": torch.from_numpy(np.concatenate(ids).astype(np.int64)),
             "lengths": torch.tensor([len(response) for response in ids]),
             "sizes": torch.tensor([len(example["response_ids"]) for example in examples]),
+            "starts": torch.tensor([start for example in examples for start in example["response_starts"]]),
             "ranks": torch.tensor([rank for example in examples for rank in example["ranks"]]),
             "item": torch.from_numpy(items),
             **{f"column_{name}": torch.from_numpy(values[items]) for name, values in self.columns.items()},

@@ -76,26 +76,20 @@ class ContrastConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """A training run."""
+class FitConfig:
+    """What every training on pairs can be told, of a reward model or of a policy."""
 
     backbone: str = "minilm"
     """A folder, a Hub name, or a bundled model: minilm, smollm2."""
-    method: Literal["full", "lora", "frozen"] = "full"
-    """What is trained: every layer, low-rank adapters and the head, or the head alone."""
-    objective: Literal["pairs", "listwise"] = "pairs"
-    """pairs: the pairwise equation; listwise: Plackett-Luce over the K responses of a row."""
     margin: Spec = "auto"
     """Gap demanded: none, a number, column, rating, rating-log, strength, batch or batch-exponential; auto:
     the column if there is one."""
     flip_rate: Spec = "auto"
-    """Chance that a label is wrong: none, a number, column, rating or votes."""
+    """Chance that a label is wrong: none, a number, column, rating, votes or robust."""
     cap: Spec = "auto"
     """Gap allowed: none, a number, column, length, cosine or random."""
     weight: Spec = "auto"
     """Weight of a pair: none, a number, column, rating or row (a row of K responses weighs as one pair)."""
-    auxiliary: dict[str, float] = field(default_factory=dict)
-    """Further terms and their coefficients: centring keeps both rewards near 0 in sum."""
     batch_pairs: int = 16
     """Pairs (listwise: rows) an optimizer step, over all devices."""
     device_pairs: int | None = None
@@ -138,13 +132,25 @@ class TrainConfig:
     """Length and rendering of the texts."""
     similarity: SimilarityConfig = field(default_factory=SimilarityConfig)
     """What the cosine of a pair is of."""
-    meta: MetaConfig = field(default_factory=MetaConfig)
-    """MetaRM's step."""
-    contrast: ContrastConfig = field(default_factory=ContrastConfig)
-    """The contrastive term; it needs dropout, which the paper has at 0.05."""
     seed: int = 0
     """Decides the head's first weights, the order of the pairs and the validation part."""
     trust_remote_code: bool = False
     """Run code that a checkpoint brings along."""
     trainer: dict[str, Any] = field(default_factory=dict)
     """Any further transformers.TrainingArguments: report_to, fsdp, deepspeed, push_to_hub, optim, ..."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(FitConfig):
+    """A reward model's training."""
+
+    method: Literal["full", "lora", "frozen"] = "full"
+    """What is trained: every layer, low-rank adapters and the head, or the head alone."""
+    objective: Literal["pairs", "listwise"] = "pairs"
+    """pairs: the pairwise equation; listwise: Plackett-Luce over the K responses of a row."""
+    auxiliary: dict[str, float] = field(default_factory=dict)
+    """Further terms and their coefficients: centring keeps both rewards near 0 in sum."""
+    meta: MetaConfig = field(default_factory=MetaConfig)
+    """MetaRM's step."""
+    contrast: ContrastConfig = field(default_factory=ContrastConfig)
+    """The contrastive term; it needs dropout, which the paper has at 0.05."""

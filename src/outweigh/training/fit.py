@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -27,7 +27,7 @@ from outweigh.models.reward import Origin, RewardModel
 from outweigh.training.alarms import AlarmCallback
 from outweigh.training.arguments import training_arguments
 from outweigh.training.bar import StepBar
-from outweigh.training.card import write_card
+from outweigh.training.card import REWARD_MODEL, write_card
 from outweigh.training.checkpoints import full_disk_named, newest_whole
 from outweigh.training.config import TrainConfig
 from outweigh.training.contrast import add_prototypes, check_contrast, contrast_of, without_prototypes
@@ -80,7 +80,7 @@ def fit(
     tokenizer = load_tokenizer(config.backbone, trust_remote_code=config.trust_remote_code)
     started = time.monotonic()
     renderer = Renderer(tokenizer, config.tokens.template)
-    rows = _rows(items, config, eval_data, renderer)
+    rows = token_rows(items, config, eval_data, renderer)
     seconds = {"tokens": time.monotonic() - started}
     check_steps(objective, config, len(rows.train))
     items, objective, caps = prepared(objective, items, rows.train, config)
@@ -111,7 +111,7 @@ def fit(
         callbacks=[alarms, StepBar(), *callbacks],
     )
     started = time.monotonic()
-    _run(trainer, config, resume)
+    run_training(trainer, config, resume)
     seconds |= {"training": time.monotonic() - started, "first pass": trainer.first_pass_seconds}
     results = {
         "pairs": len(rows.train),
@@ -122,12 +122,12 @@ def fit(
         "seconds": seconds,
         "config": asdict(config),
         "data_sha256": items.key,
-        **_course(trainer),
+        **course(trainer),
     }
     return _saved(trainer, tokenizer, config, items, output, results)
 
 
-def _course(trainer: PairTrainer) -> dict[str, Any]:
+def course(trainer: PairTrainer) -> dict[str, Any]:
     """How training went, step by step."""
     return {
         "learning_rate": trainer.args.learning_rate,
@@ -137,22 +137,25 @@ def _course(trainer: PairTrainer) -> dict[str, Any]:
     }
 
 
-class _Rows(NamedTuple):
-    """Token ids to train on and to watch (None without any), where the watched come from, and the counts."""
+class Rows(NamedTuple):
+    """Token ids to train on and to watch (None without any), both together where the watched are a part,
+    where the watched come from, and the counts."""
 
     train: datasets.Dataset
     watch: datasets.Dataset | None
+    whole: datasets.Dataset
     validation: dict[str, Any]
     counts: TokenCounts
 
 
-def _rows(items: Items, config: TrainConfig, eval_data: Data | None, renderer: Renderer) -> _Rows:
+def token_rows(items: Items, config: TrainConfig, eval_data: Data | None, renderer: Renderer) -> Rows:
+    """The items' token ids, part of them held out to watch training by, unless `eval_data` is for that."""
     dataset, counts = tokenise(items.read(), renderer, config.tokens, key=items.key)
     if eval_data is not None:
         held = items_of(eval_data)
         watched = tokenise(held.read(), renderer, config.tokens, key=held.key).dataset
-        return _Rows(dataset, watched, {"pairs": len(watched), "unit": "given"}, counts)
-    unwatched = _Rows(dataset, None, {"pairs": 0, "unit": "none"}, counts)
+        return Rows(dataset, watched, dataset, {"pairs": len(watched), "unit": "given"}, counts)
+    unwatched = Rows(dataset, None, dataset, {"pairs": 0, "unit": "none"}, counts)
     if config.validation == 0:
         return unwatched
     _, held_out, unit = items.split(config.validation, config.seed)
@@ -163,10 +166,10 @@ def _rows(items: Items, config: TrainConfig, eval_data: Data | None, renderer: R
         )
         return unwatched
     train, watched = (dataset.select(np.flatnonzero(mask)) for mask in (~is_held, is_held))
-    return _Rows(train, watched, {"pairs": len(watched), "unit": unit}, counts)
+    return Rows(train, watched, dataset, {"pairs": len(watched), "unit": unit}, counts)
 
 
-def _run(trainer: PairTrainer, config: TrainConfig, resume: bool) -> None:
+def run_training(trainer: PairTrainer, config: TrainConfig, resume: bool) -> None:
     """Trains, from the newest whole checkpoint where there is one to resume, and takes the best weights."""
     trainer.remove_callback(PrinterCallback)
     if config.patience is not None:
@@ -179,6 +182,19 @@ def _run(trainer: PairTrainer, config: TrainConfig, resume: bool) -> None:
         trainer._load_best_model()
 
 
+def check_finite(results: Mapping[str, Any]) -> None:
+    """Nothing, once training has ended with a finite loss.
+
+    Raises:
+        TrainingError: it has not.
+    """
+    final = [each for each in results["log"] if "train_loss" in each]
+    if not final or not math.isfinite(final[-1]["train_loss"]):
+        raise TrainingError(
+            "training: the loss is not finite. Lower learning_rate, or set precision to fp32."
+        )
+
+
 def _saved(
     trainer: PairTrainer,
     tokenizer: Any,
@@ -188,11 +204,7 @@ def _saved(
     results: dict[str, Any],
 ) -> Trained:
     """The trained model, saved, and reloaded in a fresh process to see that it says the same."""
-    final = [each for each in results["log"] if "train_loss" in each]
-    if not final or not math.isfinite(final[-1]["train_loss"]):
-        raise TrainingError(
-            "training: the loss is not finite. Lower learning_rate, or set precision to fp32."
-        )
+    check_finite(results)
     # without accelerate's autocast around forward, which would hide the float32 rewards
     model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     reward_model = RewardModel(model, tokenizer, config.tokens, device=trainer.args.device, precision="fp32")
@@ -207,6 +219,6 @@ def _saved(
         with full_disk_named(output), appearing_whole(output / "model") as folder:
             reward_model.save(folder)
             results["reload_deviation"] = check_reload(folder, texts[:GUARDED], rewards[:GUARDED])
-            write_card(folder, config, results)
+            write_card(folder, REWARD_MODEL, config.backbone, results)
     trainer.accelerator.wait_for_everyone()
     return Trained(reward_model, results)

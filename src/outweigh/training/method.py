@@ -1,11 +1,12 @@
 """What of a model is trained: every layer, adapters and the head, or the head alone."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import peft
 
 from outweigh.errors import ConfigError
-from outweigh.models.loading import head_name, head_of
+from outweigh.models.loading import HEADS, head_name, head_of
 from outweigh.training.config import TrainConfig
 from outweigh.training.contrast import PROTOTYPES
 
@@ -25,24 +26,26 @@ def trainable(model: Any, config: TrainConfig) -> Any:
         head_of(model).requires_grad_(True)
     if config.method != "lora":
         return model
-    head = head_name(model)
+    # a head lost on saving is the peers' most reported fault; a policy has none
+    saved = [name for name, _ in model.named_children() if name in (*HEADS, PROTOTYPES)]
     adapters = peft.LoraConfig(
         r=config.lora_rank,
         lora_alpha=config.lora_alpha,
-        target_modules=linear_layers(model, head),
-        # a head lost on saving is the peers' most reported fault
-        modules_to_save=[head, *(name for name, _ in model.named_children() if name == PROTOTYPES)],
+        target_modules=linear_layers(model, saved),
+        modules_to_save=saved or None,
         bias="none",
     )
     return peft.get_peft_model(model, adapters)
 
 
-def linear_layers(model: Any, head: str) -> list[str]:
-    """Names of the linear layers of the backbone, without its head."""
+def linear_layers(model: Any, without: Sequence[str]) -> list[str]:
+    """Names of the linear layers, but for those of the named children and the one that gives tokens."""
     return [
         name
         for name, module in model.named_modules()
-        if type(module).__name__ in ("Linear", "Conv1D") and not name.startswith((head, PROTOTYPES))
+        if type(module).__name__ in ("Linear", "Conv1D")
+        and name.partition(".")[0] not in without
+        and module is not model.get_output_embeddings()
     ]
 
 

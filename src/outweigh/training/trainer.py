@@ -1,7 +1,7 @@
 """A transformers.Trainer that knows pairs; what a method adds is a source, never a flag here."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -37,6 +37,7 @@ class Objective(NamedTuple):
     cap: Bound | float | None = None
     weight: Bound | float | None = None
     auxiliary: Mapping[str, float] = {}
+    function: Callable[..., Tensor] = pairwise_loss  # of the gap and of what is given
 
     @property
     def sources(self) -> tuple[Bound, ...]:
@@ -102,7 +103,7 @@ class PairTrainer(WholeCheckpoints):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """The share of the step's loss that these items bring, so that shares add up over devices."""
-        reward_VR, feature_VRH = self.views(model, responses(inputs))
+        reward_VR, feature_VRH = self.views(model, inputs)
         loss_B = self.loss(reward_VR, inputs)
         items = len(loss_B) if num_items_in_batch is None else num_items_in_batch
         loss = loss_B.sum() / items
@@ -129,7 +130,7 @@ class PairTrainer(WholeCheckpoints):
             for key in ("margin", "flip_rate", "cap", "weight")
             if (source := getattr(self.objective, key)) is not None
         }
-        loss = pairwise_loss(chosen - rejected, **given)
+        loss = self.objective.function(chosen - rejected, **given)
         for name, coefficient in self.objective.auxiliary.items():
             loss = loss + coefficient * AUXILIARY[name](chosen, rejected)
         self._count((chosen - rejected).detach(), given, views)
@@ -205,7 +206,7 @@ class PairTrainer(WholeCheckpoints):
         gaps, features, seen = [], [], 0
         with self.same_dropout_after():
             for batch in batches:
-                reward_VR, feature_VRH = self.views(self.model_wrapped, responses(batch))
+                reward_VR, feature_VRH = self.views(self.model_wrapped, batch)
                 gaps.append((reward_VR[:, ::2] - reward_VR[:, 1::2]).flatten())
                 features += [] if feature_VRH is None else [feature_VRH.transpose(0, 1)]
                 batch["start"] = torch.tensor(seen)  # of its responses among the device's
@@ -234,8 +235,9 @@ class PairTrainer(WholeCheckpoints):
         with self.accelerator.autocast():  # around all forwards, so that weights are cast once a step
             return rewards_of(model, ids, **self._how(ids))
 
-    def views(self, model: nn.Module, ids: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor | None]:
-        """Rewards of texts in one view, (1, R); with a contrastive term in two, and features (2, R, H)."""
+    def views(self, model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None]:
+        """Rewards of a batch in one view, (1, R); with a contrastive term in two, and features (2, R, H)."""
+        ids = responses(batch)
         if self.contrast is None:
             return self.rewards(model, ids)[None], None
         with self.accelerator.autocast():

@@ -1,0 +1,1 @@
+"""From preference pairs to a policy: DPO and its kin on the one pairwise equation."""

@@ -1,0 +1,161 @@
+"""Pairs -> a policy that prefers what they prefer, checked, on disk."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from transformers import TrainerCallback, set_seed
+
+from outweigh.align.config import DPOConfig
+from outweigh.align.reference import reference_log_probabilities
+from outweigh.align.trainer import PolicyTrainer
+from outweigh.data.cache import appearing_whole
+from outweigh.data.pairs import PairSet
+from outweigh.data.records import Text
+from outweigh.data.rendering import Renderer
+from outweigh.errors import TrainingError
+from outweigh.models.attention import choose_attention
+from outweigh.models.guard import check_reload
+from outweigh.models.loading import load_tokenizer
+from outweigh.models.policy import Policy, filler, load_policy
+from outweigh.models.precision import autocast_dtype, default_device
+from outweigh.objectives.pairwise import squared_loss
+from outweigh.training.alarms import AlarmCallback
+from outweigh.training.arguments import training_arguments
+from outweigh.training.bar import StepBar
+from outweigh.training.card import POLICY, write_card
+from outweigh.training.checkpoints import full_disk_named
+from outweigh.training.derived import prepared
+from outweigh.training.fit import GUARDED, check_finite, course, run_training, token_rows
+from outweigh.training.items import Items, check_steps, items_of, objective_of
+from outweigh.training.method import merged, trainable
+from outweigh.training.trainer import Objective
+
+RATES = {"full": 1e-6, "lora": 1e-5}
+"""Learning rates where none is given: TRL's defaults, not tuned."""
+
+
+class Aligned(NamedTuple):
+    """The policy, and what training it was like, ready for results.json."""
+
+    policy: Policy
+    results: dict[str, Any]
+
+
+def fit_policy(
+    data: PairSet,
+    config: DPOConfig,
+    output: Path,
+    *,
+    resume: bool = False,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> Aligned:
+    """Trains a policy on the pairs and saves `output/policy`, a plain causal checkpoint.
+
+    Raises:
+        ConfigError: the configuration does not fit itself or the data. Before a model is loaded.
+        TrainingError: the output has a policy already, or training ended without a finite loss.
+        ModelError: the backbone is no causal model, or the saved policy gives other log-probabilities.
+    Source: Rafailov et al. 2023, arXiv:2305.18290, equation 7, on the one pairwise equation; with a cap
+        PCDPO, Zhou et al. 2024, arXiv:2404.00978.
+    """
+    if (output / "policy").exists():
+        raise TrainingError(f"{output / 'policy'}: exists. Choose another folder, or remove it.")
+    training, items = config.training, items_of(data)
+    objective = objective_of(training, items.columns)
+    if config.loss == "squared":
+        objective = objective._replace(function=partial(squared_loss, beta=config.beta))
+    set_seed(config.seed)
+    tokenizer = load_tokenizer(config.backbone, own_pad=False, trust_remote_code=config.trust_remote_code)
+    started = time.monotonic()
+    rows = token_rows(items, training, None, Renderer(tokenizer, config.tokens.template))
+    seconds = {"tokens": time.monotonic() - started}
+    check_steps(objective, training, len(rows.train))
+    items, objective, caps = prepared(objective, items, rows.train, training)
+    trainer, alarms, reference_seconds = _trainer(
+        config, items, objective, rows, tokenizer, output, callbacks
+    )
+    started = time.monotonic()
+    run_training(trainer, training, resume)
+    seconds |= {"reference": reference_seconds, "training": time.monotonic() - started}
+    seconds |= {"first pass": trainer.first_pass_seconds}
+    results = {
+        "pairs": len(rows.train),
+        "validation": rows.validation,
+        "tokens": asdict(rows.counts),
+        "caps": caps,
+        "alarms": alarms.fired,
+        "seconds": seconds,
+        "config": asdict(config),
+        "data_sha256": items.key,
+        **course(trainer),
+    }
+    return _saved(trainer, tokenizer, config, items, output, results)
+
+
+def _trainer(
+    config: DPOConfig,
+    items: Items,
+    objective: Objective,
+    rows: Any,
+    tokenizer: Any,
+    output: Path,
+    callbacks: Sequence[TrainerCallback],
+) -> tuple[PolicyTrainer, AlarmCallback, float]:
+    """The trainer, its alarms, and the seconds that the reference has taken."""
+    started = time.monotonic()
+    count = 1 + max(int(max(part["item"])) for part in (rows.train, rows.watch) if part is not None)
+    reference = reference_log_probabilities(rows.whole, count, tokenizer, config, key=items.key)
+    seconds = time.monotonic() - started
+    model = load_policy(config.backbone, dropout=config.dropout, trust_remote_code=config.trust_remote_code)
+    device = default_device()
+    choose_attention(model, device, autocast_dtype(device, config.precision), config.tokens.max_tokens)
+    rate = RATES[config.method] if config.learning_rate is None else config.learning_rate
+    alarms = AlarmCallback(tokenizer, stop=config.stop_on_alarm, silent=("padding",))
+    watched = rows.watch is not None
+    trainer = PolicyTrainer(
+        model=trainable(model, config.training),
+        args=training_arguments(config.training, output / "checkpoints", rate, len(rows.train), watched),
+        objective=objective,
+        beta=config.beta,
+        average=config.averaged,
+        reference=reference,
+        pad_token=filler(tokenizer),
+        columns=items.columns,
+        keeps_best=config.keep == "best" or config.patience is not None,
+        train_dataset=rows.train,
+        eval_dataset=rows.watch,
+        processing_class=tokenizer,
+        callbacks=[alarms, StepBar(), *callbacks],
+    )
+    return trainer, alarms, seconds
+
+
+def _saved(
+    trainer: PolicyTrainer,
+    tokenizer: Any,
+    config: DPOConfig,
+    items: Items,
+    output: Path,
+    results: dict[str, Any],
+) -> Aligned:
+    """The trained policy, saved, and reloaded in a fresh process to see that it says the same."""
+    check_finite(results)
+    model = merged(trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False))
+    policy = Policy(model, tokenizer, precision="fp32")
+    texts: list[tuple[Text, Text]] = [
+        (item.prompt, response) for item in islice(items.read(), GUARDED // 2) for response in item.responses
+    ]
+    expected = policy.score_texts(texts)
+    policy.precision = config.precision
+    if trainer.is_world_process_zero():
+        with full_disk_named(output), appearing_whole(output / "policy") as folder:
+            policy.save(folder)
+            results["reload_deviation"] = check_reload(folder, texts, expected)
+            write_card(folder, POLICY, config.backbone, results)
+    trainer.accelerator.wait_for_everyone()
+    return Aligned(policy, results)

@@ -1,0 +1,135 @@
+"""A policy: a causal model, and the log-probabilities that it gives to responses."""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from outweigh.data.config import TokenConfig
+from outweigh.data.records import Text
+from outweigh.data.rendering import Renderer
+from outweigh.data.tokens import encode, truncate
+from outweigh.errors import ModelError
+from outweigh.models.batches import length_batches, order_back, pad, token_budget
+from outweigh.models.loading import explained, load_tokenizer, quiet, resolve, set_dropout
+from outweigh.models.precision import autocast_dtype, default_device
+from outweigh.models.reward import CHUNK, Scorer
+
+
+def load_policy(name: str | Path, *, dropout: float = 0.0, trust_remote_code: bool = False) -> Any:
+    """A causal model in float32; `dropout` is set wherever the architecture has any.
+
+    Raises:
+        ModelError: nothing to load, weights in another format than safetensors, or no causal model.
+    """
+    with explained(name), quiet():
+        where = resolve(name)
+        config = AutoConfig.from_pretrained(where, trust_remote_code=trust_remote_code)
+        set_dropout(config, dropout)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            where,
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=trust_remote_code,
+            output_loading_info=True,
+        )
+    model, info = loaded
+    if info["missing_keys"]:  # an encoder, or a reward model: its head would be drawn anew
+        raise ModelError(
+            f"{name}: no causal model, its checkpoint lacks {', '.join(sorted(info['missing_keys']))}. Want "
+            "one that generates: smollm2, or a chat model."
+        )
+    return model
+
+
+def log_probabilities(
+    model: nn.Module,
+    ids: Sequence[Sequence[int]],
+    starts: Sequence[int],
+    *,
+    pad_token: int,
+    device: torch.device,
+    max_tokens: int,
+) -> Tensor:
+    """log p(response | prompt) of each text, float32 (N,) in nats: the sum over all tokens from `starts` on,
+    what closes the text among them. Gradients flow where they are enabled.
+    """
+    lengths = [len(row) for row in ids]
+    batches = length_batches(lengths, max_tokens)
+    found = []
+    for batch in batches:
+        inputs = pad([ids[i] for i in batch], pad_token, device)
+        logits_BLV = model(**inputs).logits[:, :-1].float()
+        next_BL = inputs["input_ids"][:, 1:]
+        said_BL = logits_BLV.gather(-1, next_BL[..., None])[..., 0] - logits_BLV.logsumexp(-1)
+        place_L = torch.arange(1, inputs["input_ids"].shape[1], device=device)
+        first_B, end_B = (torch.tensor([each[i] for i in batch], device=device) for each in (starts, lengths))
+        is_response_BL = (place_L >= first_B[:, None]) & (place_L < end_B[:, None])
+        found.append((said_BL * is_response_BL).sum(1))
+    return torch.cat(found)[order_back(batches, device)]
+
+
+class Policy(Scorer):
+    """A causal model with its tokenizer, as something that scores: log p(response | prompt), in nats."""
+
+    def __init__(
+        self, model: Any, tokenizer: Any, tokens: TokenConfig | None = None, *, precision: str = "auto"
+    ) -> None:
+        self.device = default_device()
+        self.model = model.to(self.device).eval()
+        self.tokenizer = tokenizer
+        self.tokens = tokens or TokenConfig()
+        self.renderer = Renderer(tokenizer, self.tokens.template)
+        self.precision = precision
+
+    @classmethod
+    def load(cls, path: str | Path, *, precision: str = "auto", trust_remote_code: bool = False) -> Self:
+        """The policy saved in a folder or on the Hub.
+
+        Raises:
+            ModelError: it can't be loaded, or is no causal model.
+        """
+        tokenizer = load_tokenizer(path, own_pad=False, trust_remote_code=trust_remote_code)
+        model = load_policy(path, trust_remote_code=trust_remote_code)
+        return cls(model, tokenizer, precision=precision)
+
+    def score_texts(self, texts: Sequence[tuple[Text, Text]]) -> np.ndarray:
+        """log p(response | prompt) of each text, float64 (N,). Texts that are too long are cut."""
+        found = [np.empty(0)]
+        for start in range(0, len(texts), CHUNK):
+            encoded = encode(texts[start : start + CHUNK], self.renderer)
+            cut = [truncate(text, self.tokens.max_tokens) for text in encoded]
+            found.append(self.score_ids([text.ids for text in cut], [text.start for text in cut]))
+        return np.concatenate(found)
+
+    @torch.inference_mode()
+    def score_ids(self, ids: Sequence[Sequence[int]], starts: Sequence[int]) -> np.ndarray:
+        """The same of texts given as token ids, responses from `starts` on, float64 (N,)."""
+        dtype = autocast_dtype(self.device, self.precision)
+        with torch.autocast(self.device.type, dtype=dtype) if dtype else nullcontext():
+            found = log_probabilities(
+                self.model,
+                ids,
+                starts,
+                pad_token=filler(self.tokenizer),
+                device=self.device,
+                max_tokens=token_budget(self.device),
+            )
+        return found.double().cpu().numpy()
+
+    def save(self, folder: str | Path) -> None:
+        """Nothing; writes a plain causal checkpoint: safetensors, and the tokenizer with its template."""
+        with quiet():
+            self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+
+def filler(tokenizer: Any) -> int:
+    """A token to pad with. Its content is never read: lengths are known."""
+    return int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0)

@@ -1,0 +1,44 @@
+"""`outweigh align dpo`: a policy from pairs."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from outweigh.align.config import DPOConfig
+from outweigh.align.dpo import fit_policy
+from outweigh.data.pairs import Data, OnBadRows, PairSet, read_pairs
+from outweigh.steps.record import Stopwatch, described, headed, peak_memory, write_json, write_run
+from outweigh.training.items import asked_columns
+
+
+def align_dpo(
+    data: Data | PairSet,
+    *,
+    out: str | Path,
+    config: DPOConfig | None = None,
+    on_bad_rows: OnBadRows = "error",
+    resume: bool = False,
+) -> dict[str, Any]:
+    """The results of aligning a policy with the data, as in `out/results.json`; it is saved in `out/policy`.
+
+    Raises:
+        DataError, ConfigError, ModelError, TrainingError: with what to do.
+    """
+    config, out = config or DPOConfig(), Path(out)
+    clock = Stopwatch()
+    with clock("reading"):
+        pairs = read_pairs(data, on_bad_rows=on_bad_rows, keep=asked_columns(config.training))
+        if pairs.counts.bad_rows:
+            pairs.write_bad_rows(out / "bad_rows.jsonl")
+        about = described(data, pairs)
+    write_run(out, "align dpo", asdict(config), about)
+    aligned = fit_policy(pairs, config, out, resume=resume)
+    results = {
+        **headed("align dpo", config.seed),
+        "data": about,
+        "align": {"policy": aligned.results},
+        "seconds": {**clock.seconds, **aligned.results["seconds"]},
+        "peak_memory_bytes": peak_memory(),
+    }
+    write_json(out / "results.json", results)
+    return results
