@@ -108,14 +108,14 @@ def lines(cells: dict[str, Any]) -> Iterator[str]:
     for key, found in cells.items():
         groups.setdefault(key.rpartition(" ")[0], []).append(found)
     for key, each in groups.items():
-        value = {
-            name: np.array([100 * found["accuracy"][name]["value"] for found in each])
-            for name in each[0]["accuracy"]
-        }
+        plain = [100 * found["accuracy"]["plain"]["value"] for found in each]
         parts = [key, f"{len(each)} seeds", f"length rule {100 * each[0]['length']['value']:.2f}"]
-        parts += [f"plain {spread(value['plain'])}"]
-        for name in [name for name in value if name != "plain"]:
-            parts += [f"{name} {spread(value[name])} gains {spread(value[name] - value['plain'])}"]
+        parts += [f"plain {spread(plain)}"]
+        for name in dict.fromkeys(name for found in each for name in found["accuracy"] if name != "plain"):
+            both = [found["accuracy"] for found in each if name in found["accuracy"]]  # keep trains one model
+            gains = [100 * (accuracy[name]["value"] - accuracy["plain"]["value"]) for accuracy in both]
+            values = [100 * accuracy[name]["value"] for accuracy in both]
+            parts += [f"{name} {spread(values)} gains {spread(gains)} ({len(both)} seeds)"]
         for name in ("auroc", "precision", "recall"):
             if name in each[0]["audit"]:
                 parts.append(f"{name} {np.mean([found['audit'][name] for found in each]):.3f}")
@@ -125,9 +125,9 @@ def lines(cells: dict[str, Any]) -> Iterator[str]:
         yield ", ".join(parts)
 
 
-def spread(values: np.ndarray) -> str:
+def spread(values: list[float]) -> str:
     """Mean and sample standard deviation."""
-    return f"{values.mean():.2f} ± {np.std(values, ddof=1) if len(values) > 1 else 0.0:.2f}"
+    return f"{np.mean(values):.2f} ± {np.std(values, ddof=1) if len(values) > 1 else 0.0:.2f}"
 
 
 def stored(path: Path) -> dict[str, Any]:

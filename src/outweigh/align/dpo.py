@@ -30,7 +30,7 @@ from outweigh.training.bar import StepBar
 from outweigh.training.card import POLICY, write_card
 from outweigh.training.checkpoints import full_disk_named
 from outweigh.training.derived import prepared
-from outweigh.training.fit import GUARDED, check_finite, course, run_training, token_rows
+from outweigh.training.fit import GUARDED, Rows, check_finite, course, run_training, token_rows
 from outweigh.training.items import Items, check_steps, items_of, objective_of
 from outweigh.training.method import merged, trainable
 from outweigh.training.trainer import Objective
@@ -83,16 +83,11 @@ def fit_policy(
     run_training(trainer, training, resume)
     seconds |= {"reference": reference_seconds, "training": time.monotonic() - started}
     seconds |= {"first pass": trainer.first_pass_seconds}
-    results = {
-        "pairs": len(rows.train),
-        "validation": rows.validation,
-        "tokens": asdict(rows.counts),
+    results = course(trainer, rows, alarms) | {
         "caps": caps,
-        "alarms": alarms.fired,
         "seconds": seconds,
         "config": asdict(config),
         "data_sha256": items.key,
-        **course(trainer),
     }
     return _saved(trainer, tokenizer, config, items, output, results)
 
@@ -101,7 +96,7 @@ def _trainer(
     config: DPOConfig,
     items: Items,
     objective: Objective,
-    rows: Any,
+    rows: Rows,
     tokenizer: Any,
     output: Path,
     callbacks: Sequence[TrainerCallback],

@@ -113,28 +113,13 @@ def fit(
     started = time.monotonic()
     run_training(trainer, config, resume)
     seconds |= {"training": time.monotonic() - started, "first pass": trainer.first_pass_seconds}
-    results = {
-        "pairs": len(rows.train),
-        "validation": rows.validation,
-        "tokens": asdict(rows.counts),
+    results = course(trainer, rows, alarms) | {
         "caps": caps,
-        "alarms": alarms.fired,
         "seconds": seconds,
         "config": asdict(config),
         "data_sha256": items.key,
-        **course(trainer),
     }
     return _saved(trainer, tokenizer, config, items, output, results)
-
-
-def course(trainer: PairTrainer) -> dict[str, Any]:
-    """How training went, step by step."""
-    return {
-        "learning_rate": trainer.args.learning_rate,
-        "steps": trainer.state.global_step,
-        "best_step": trainer.state.best_global_step if trainer.keeps_best else None,
-        "log": trainer.state.log_history,
-    }
 
 
 class Rows(NamedTuple):
@@ -167,6 +152,20 @@ def token_rows(items: Items, config: TrainConfig, eval_data: Data | None, render
         return unwatched
     train, watched = (dataset.select(np.flatnonzero(mask)) for mask in (~is_held, is_held))
     return Rows(train, watched, dataset, {"pairs": len(watched), "unit": unit}, counts)
+
+
+def course(trainer: PairTrainer, rows: Rows, alarms: AlarmCallback) -> dict[str, Any]:
+    """What was trained on, and how training went, step by step."""
+    return {
+        "pairs": len(rows.train),
+        "validation": rows.validation,
+        "tokens": asdict(rows.counts),
+        "alarms": alarms.fired,
+        "learning_rate": trainer.args.learning_rate,
+        "steps": trainer.state.global_step,
+        "best_step": trainer.state.best_global_step if trainer.keeps_best else None,
+        "log": trainer.state.log_history,
+    }
 
 
 def run_training(trainer: PairTrainer, config: TrainConfig, resume: bool) -> None:
