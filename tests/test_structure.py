@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "outweigh"
 LAYERS = [
     *("errors", "optional", "progress", "data", "objectives", "metrics", "models", "training", "voting"),
-    *("auditing", "denoising", "evaluation", "align", "report", "steps", "cli"),
+    *("auditing", "denoising", "evaluation", "align", "report", "steps", "study", "cli"),
 ]
 FILES = sorted(path for path in SOURCE.rglob("*.py"))
 

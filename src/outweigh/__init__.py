@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from outweigh.steps.run import run
     from outweigh.steps.score import score
     from outweigh.steps.train import train
+    from outweigh.study.run import run_study
     from outweigh.training.config import TrainConfig
     from outweigh.voting.config import ProbeConfig, VoteConfig
 
@@ -57,6 +58,7 @@ _HOME = {
     "plackett_luce": "objectives.listwise",
     "read_pairs": "data.pairs",
     "run": "steps.run",
+    "run_study": "study.run",
     "score": "steps.score",
     "train": "steps.train",
 }
@@ -81,6 +83,7 @@ __all__ = [
     "plackett_luce",
     "read_pairs",
     "run",
+    "run_study",
     "score",
     "train",
 ]

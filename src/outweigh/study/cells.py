@@ -1,0 +1,214 @@
+"""One cell of a study: planted flips, audit, repair, training, gaps on the held-out pairs; kept once done."""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import ExitStack
+from dataclasses import asdict
+from functools import cache
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from outweigh.auditing.trust import planted_flips
+from outweigh.data.files import content_hash, raw_rows
+from outweigh.data.pairs import PairSet, read_pairs
+from outweigh.data.split import hold_out
+from outweigh.data.writing import swap_row, write_rows
+from outweigh.errors import DataError
+from outweigh.metrics.detection import auroc
+from outweigh.models.reward import RewardModel
+from outweigh.steps.audit import audit
+from outweigh.steps.denoise import denoise
+from outweigh.steps.record import peak_memory, write_json
+from outweigh.steps.train import train
+from outweigh.study.config import Cell, Study
+
+HELD_OUT = 0.25
+"""Share of the training file's prompts that are held out where there is no eval file."""
+PLANTED_SEED = 1000  # added to a cell's seed, so that flips and training don't draw the same numbers
+
+
+def run_cells(study: Study, out: Path, *, jobs: int = 1) -> Iterator[tuple[Cell, dict[str, Any], bool]]:
+    """Each cell with what it found, and whether it was there already, as they end.
+
+    Done cells lie in `out/cells` under a hash of all that decides them, and are taken from there. With
+    several jobs the cells run in processes of their own, which share the cores.
+    """
+    waiting = []
+    for cell in study.cells:
+        file = _file(study, cell, out)
+        if file.exists():
+            yield cell, json.loads(file.read_text()), True
+        else:
+            waiting.append(cell)
+    if jobs == 1:
+        for cell in waiting:
+            yield cell, run_cell(study, cell, out), False
+        return
+    with ExitStack() as stack:
+        workers = stack.enter_context(
+            ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_share, initargs=(jobs,))
+        )
+        stack.callback(workers.shutdown, cancel_futures=True)
+        running = {workers.submit(run_cell, study, cell, out): cell for cell in waiting}
+        for future in as_completed(running):
+            yield running[future], future.result(), False
+
+
+def _share(jobs: int) -> None:
+    import torch
+
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // jobs))
+
+
+def run_cell(study: Study, cell: Cell, out: Path) -> dict[str, Any]:
+    """What the cell found: the gaps of the held-out pairs, seconds by part, what was planted and found."""
+    started, seconds = time.monotonic(), {}
+    files, policy = study.data[cell.data], study.repair(cell.method)
+    work = out / "work" / _digest(study, cell)
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    pairs, found = work / "pairs.jsonl", {}
+    planted = _write_pairs(files, cell, pairs)
+    if policy is not None:
+        audited = _audited(study, cell, out, pairs)
+        seconds["audit"] = audited["seconds"]
+        found = _found(audited, planted)
+        began = time.monotonic()
+        found["actions"] = denoise(
+            audited["pairs"], audit=audited["folder"], out=work / "repaired.jsonl", policy=policy
+        )["actions"]
+        pairs, seconds["denoise"] = work / "repaired.jsonl", time.monotonic() - began
+    began = time.monotonic()
+    trained = train(pairs, out=work / "run", config=study.training(cell.method, seed=cell.seed))
+    seconds["training"] = time.monotonic() - began
+    began = time.monotonic()
+    chosen, rejected = RewardModel.load(work / "run" / "model").score_pairs(held_out_pairs(files))
+    seconds["scoring"] = time.monotonic() - began
+    results = {
+        "cell": cell._asdict(),
+        "gap": [round(float(each), 6) for each in chosen - rejected],
+        "seconds": seconds,
+        "total_seconds": time.monotonic() - started,
+        "peak_memory_bytes": peak_memory(),
+        "alarms": trained["train"]["model"]["alarms"],
+        "found": found,
+    }
+    write_json(_file(study, cell, out), results)
+    shutil.rmtree(work, ignore_errors=True)
+    return results
+
+
+def held_out_pairs(files: Mapping[str, str]) -> PairSet:
+    """The pairs that all cells of a data set are judged on."""
+    pairs = read_pairs(files.get("eval", files["train"]))
+    return pairs if "eval" in files else pairs.select(hold_out(pairs, HELD_OUT, 0, "prompt").eval)
+
+
+def _write_pairs(files: Mapping[str, str], cell: Cell, path: Path) -> list[bool]:
+    """The cell's share of the pairs goes to `path`, some labels turned round; which ones, row by row.
+
+    Raises:
+        DataError: a row has no chosen and rejected.
+    """
+    rows = [raw.values for raw in raw_rows(files["train"]) if raw.values is not None]
+    for number, row in enumerate(rows, 1):
+        if not {"chosen", "rejected"} <= set(row):
+            raise DataError(f"{files['train']}:{number}: want chosen and rejected. Make pairs of it first.")
+    if "eval" not in files:
+        pairs = read_pairs(files["train"])
+        rows = [rows[row] for row in pairs.rows[hold_out(pairs, HELD_OUT, 0, "prompt").train]]
+    rng = np.random.default_rng(cell.seed)
+    drawn = np.sort(rng.permutation(len(rows))[: max(1, round(cell.fraction * len(rows)))])
+    turned = planted_flips(len(drawn), PLANTED_SEED + cell.seed, cell.planted)
+    write_rows(
+        path,
+        (swap_row(rows[place]) if turn else rows[place] for place, turn in zip(drawn, turned, strict=True)),
+    )
+    return [bool(each) for each in turned]
+
+
+def _audited(study: Study, cell: Cell, out: Path, pairs: Path) -> dict[str, Any]:
+    """The audit that all methods share on these pairs, done by the first that needs it."""
+    folder = out / "audits" / _hashed(_of_audit(study, cell))
+    done = folder / "done.json"
+    if not done.exists():
+        own = folder.with_name(f"{folder.name}-{os.getpid()}")
+        shutil.rmtree(own, ignore_errors=True)
+        own.mkdir(parents=True)
+        shutil.copy(pairs, own / "pairs.jsonl")
+        began = time.monotonic()
+        training = study.training(study.baseline, seed=cell.seed)
+        audit(own / "pairs.jsonl", out=own, config=study.auditing(seed=cell.seed), training=training)
+        (own / "done.json").write_text(json.dumps({"seconds": time.monotonic() - began}))
+        try:
+            own.rename(folder)
+        except OSError:  # another job was first: its audit is the same
+            shutil.rmtree(own, ignore_errors=True)
+    return {
+        "folder": folder,
+        "pairs": folder / "pairs.jsonl",
+        "seconds": json.loads(done.read_text())["seconds"],
+    }
+
+
+def _found(audited: dict[str, Any], planted: list[bool]) -> dict[str, Any]:
+    """What the audit says, and how well it finds the planted flips."""
+    folder: Path = audited["folder"]
+    noise = json.loads((folder / "audit.json").read_text())["audit"]["noise_rate"]
+    found: dict[str, Any] = {"noise_rate": noise}
+    if any(planted):
+        table = pq.read_table(folder / "strength.parquet").to_pydict()
+        wrong = np.array(planted)[table["row"]]
+        found["auroc"] = auroc(np.array(table["wrong_probability"]), wrong)
+    return found
+
+
+def _of_audit(study: Study, cell: Cell) -> list[Any]:
+    return [
+        _content(study.data[cell.data]["train"]),
+        "eval" in study.data[cell.data],
+        cell.planted,
+        cell.fraction,
+        cell.seed,
+        asdict(study.auditing(seed=cell.seed)),
+        asdict(study.training(study.baseline, seed=cell.seed)),
+    ]
+
+
+def _digest(study: Study, cell: Cell) -> str:
+    """A hash of all that decides the cell."""
+    policy = study.repair(cell.method)
+    return _hashed(
+        [
+            _content(study.data[cell.data]["train"]),
+            _content(study.data[cell.data].get("eval", study.data[cell.data]["train"])),
+            "eval" in study.data[cell.data],
+            cell.planted,
+            cell.fraction,
+            cell.seed,
+            asdict(study.training(cell.method, seed=cell.seed)),
+            [policy, _of_audit(study, cell)] if policy is not None else None,
+        ]
+    )
+
+
+@cache
+def _content(path: str) -> str:
+    return content_hash(path)
+
+
+def _hashed(parts: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _file(study: Study, cell: Cell, out: Path) -> Path:
+    return out / "cells" / f"{_digest(study, cell)}.json"

@@ -1,0 +1,171 @@
+"""What a study file says: data, methods, seeds, planted noise, fractions. Imports nothing heavy."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from difflib import get_close_matches
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
+
+import yaml
+
+from outweigh.denoising.policies import POLICIES, PRESETS
+from outweigh.errors import ConfigError
+from outweigh.steps.config import AuditConfig
+from outweigh.training.config import TrainConfig
+
+T = TypeVar("T")
+
+AUDIT: dict[str, Any] = {"policy": "flip", "trust": False, "votes": {"method": "probes"}}
+"""How a method that repairs is audited where the study says nothing: no gate, so that what repairs do is seen
+where the gate would have kept the labels, too."""
+
+
+class Cell(NamedTuple):
+    """One run of a study."""
+
+    data: str
+    planted: float
+    fraction: float
+    seed: int
+    method: str
+
+    def __str__(self) -> str:
+        planted = f", {self.planted:.0%} planted" if self.planted else ""
+        part = f", {self.fraction:.0%} of the pairs" if self.fraction < 1 else ""
+        return f"{self.data}{planted}{part}, seed {self.seed}: {self.method}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A grid: every method on every data set, at every share of planted flips and of the pairs, and seed."""
+
+    data: dict[str, dict[str, str]]
+    """Name -> train and eval, files of pairs; without eval a quarter of train's prompts is held out, for
+    every decision that is to come before the test file is read."""
+    methods: dict[str, dict[str, Any]]
+    """Name -> options of `outweigh train`; with `repair`, a policy, the pairs are repaired by it before."""
+    baseline: str = "plain"
+    """The method that the others are compared with."""
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    """Each decides the planted flips, the drawn fraction, the voters and the training."""
+    planted: tuple[float, ...] = (0.0,)
+    """Shares of the training labels that are turned round."""
+    fractions: tuple[float, ...] = (1.0,)
+    """Shares of the training pairs that are drawn."""
+    train: dict[str, Any] = field(default_factory=dict)
+    """Options of `outweigh train` for every method."""
+    audit: dict[str, Any] = field(default_factory=dict)
+    """Options of `outweigh audit` for the methods that repair."""
+
+    def __post_init__(self) -> None:
+        if not self.data or not self.methods or not self.seeds:
+            raise ConfigError("study: want data, methods and seeds, at least one of each.")
+        for name, files in self.data.items():
+            if not isinstance(files, Mapping) or not {"train"} <= set(files) <= {"train", "eval"}:
+                raise ConfigError(f"data {name}: got {files!r}, want train, or train and eval, a file each.")
+        if self.baseline not in self.methods:
+            raise ConfigError(f"baseline: got {self.baseline!r}, want one of {', '.join(self.methods)}.")
+        for name, shares, low, high in (
+            ("planted", self.planted, 0, 0.5),
+            ("fractions", self.fractions, 0, 1),
+        ):
+            if not shares or not all(low <= share <= high for share in shares) or 0 in self.fractions:
+                raise ConfigError(f"{name}: got {list(shares)}, want numbers from {low} to {high}.")
+        for name in self.methods:
+            self.training(name, seed=0)
+        self.auditing(seed=0)
+
+    @property
+    def cells(self) -> list[Cell]:
+        """Every run, those that share an audit side by side."""
+        grid = product(self.data, self.planted, self.fractions, self.seeds, self.methods)
+        return [Cell(*each) for each in grid]
+
+    def repair(self, method: str) -> str | None:
+        """The policy that the method repairs by, if it does.
+
+        Raises:
+            ConfigError: no such policy.
+        """
+        policy = (self.methods[method] or {}).get("repair")
+        if policy is not None and policy not in (*POLICIES, *PRESETS):
+            raise ConfigError(
+                f"methods {method}, repair: got {policy!r}, want one of {', '.join((*POLICIES, *PRESETS))}."
+            )
+        return policy
+
+    def training(self, method: str, *, seed: int) -> TrainConfig:
+        """How the method trains.
+
+        Raises:
+            ConfigError: an option that training does not have.
+        """
+        self.repair(method)
+        own = {key: value for key, value in (self.methods[method] or {}).items() if key != "repair"}
+        return configured(TrainConfig, merged(self.train, own) | {"seed": seed}, f"methods {method}")
+
+    def auditing(self, *, seed: int) -> AuditConfig:
+        """How the methods that repair are audited.
+
+        Raises:
+            ConfigError: an option that the audit does not have.
+        """
+        return configured(AuditConfig, merged(AUDIT, self.audit) | {"seed": seed}, "audit")
+
+
+def read_study(path: Path) -> Study:
+    """The study of a YAML file; its relative paths are relative to the working directory.
+
+    Raises:
+        ConfigError: no file, no YAML, or an unknown entry.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: can't be read ({error.strerror}).") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: no valid YAML ({' '.join(str(error).split())}).") from None
+    if not isinstance(content, Mapping):
+        raise ConfigError(f"{path}: got a {type(content).__name__}, want a mapping with data and methods.")
+    if missing := [name for name in ("data", "methods") if not isinstance(content.get(name), Mapping)]:
+        raise ConfigError(f"{path}: want a mapping {' and '.join(missing)}.")
+    for name in ("seeds", "planted", "fractions"):
+        if name in content and not isinstance(content[name], list):
+            raise ConfigError(f"{path}, {name}: got {content[name]!r}, want a list.")
+    lists = {name: tuple(content[name]) for name in ("seeds", "planted", "fractions") if name in content}
+    return configured(Study, {**content, **lists}, str(path))
+
+
+def configured(cls: type[T], options: Mapping[str, Any], where: str) -> T:
+    """The dataclass with these options; those of its own dataclasses as nested mappings.
+
+    Raises:
+        ConfigError: an option that there is not, with the nearest one that there is, or an unknown choice.
+    """
+    hints = get_type_hints(cls)
+    known = [each.name for each in fields(cls)]  # type: ignore[arg-type]
+    given = {}
+    for name, value in options.items():
+        if name not in known:
+            near = get_close_matches(str(name), known, n=1)
+            hint = f"Did you mean {near[0]!r}?" if near else f"Want {', '.join(known)}."
+            raise ConfigError(f"{where}: unknown entry {name!r}. {hint}")
+        if get_origin(hints[name]) is Literal and value not in get_args(hints[name]):
+            choices = ", ".join(map(str, get_args(hints[name])))
+            raise ConfigError(f"{where}, {name}: got {value!r}, want one of {choices}.")
+        nested = is_dataclass(hints[name]) and isinstance(value, Mapping)
+        given[name] = configured(hints[name], value, f"{where}, {name}") if nested else value
+    try:
+        return cls(**given)
+    except TypeError as error:
+        raise ConfigError(f"{where}: {error}.") from None
+
+
+def merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Both mappings in one, entry by entry; where both have one, a mapping is merged, else `own` counts."""
+    both = dict(base)
+    for name, value in own.items():
+        nested = isinstance(value, Mapping) and isinstance(both.get(name), Mapping)
+        both[name] = merged(both[name], value) if nested and "source" not in value else value
+    return both

@@ -1,0 +1,50 @@
+"""`outweigh study`: every cell, then the table and the figure, rewritten as cells end."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from outweigh.data.writing import replaced_whole
+from outweigh.steps.record import headed, write_json
+from outweigh.study.cells import run_cells
+from outweigh.study.config import Cell, Study, read_study
+from outweigh.study.plot import draw_gains
+from outweigh.study.table import markdown, study_lines
+from outweigh.training.contrast import check_contrast
+from outweigh.training.items import asked_columns
+
+Told = Callable[[Cell, dict[str, Any], bool], None]
+
+
+def run_study(
+    study: str | Path | Study, *, out: str | Path, jobs: int = 1, told: Told | None = None
+) -> dict[str, Any]:
+    """The lines of the study's table, as in `out/study.json`, with `out/table.md` and `out/gains.png`.
+
+    Cells that are done lie in `out/cells` and are not run again, so that a study may be interrupted, or grow.
+    `told` is called with each cell as it ends, what it found, and whether it was there already.
+
+    Raises:
+        ConfigError, DataError, ModelError, TrainingError: with what to do.
+    """
+    study = study if isinstance(study, Study) else read_study(Path(study))
+    for method in study.methods:  # before an hour has passed
+        training = study.training(method, seed=0)
+        asked_columns(training)
+        check_contrast(training)
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    found = {}
+    for cell, each, known in run_cells(study, out, jobs=jobs):
+        found[cell] = each
+        if told is not None:
+            told(cell, each, known)
+    ordered = {cell: found[cell] for cell in study.cells}
+    lines = study_lines(study, ordered)
+    results = headed("study", 0) | {"study": asdict(study), "lines": [asdict(line) for line in lines]}
+    write_json(out / "study.json", results)
+    with replaced_whole(out / "table.md") as file:
+        file.write(markdown(study, lines).encode())
+    draw_gains(lines, out / "gains.png")
+    return results

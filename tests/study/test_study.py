@@ -1,0 +1,200 @@
+"""A study from its file to its table: what is run, what is kept, how gains are told from luck."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from outweigh.cli.main import main
+from outweigh.errors import ConfigError, DataError
+from outweigh.metrics.intervals import Unit
+from outweigh.metrics.paired import gain_over_seeds, holm
+from outweigh.study import cells
+from outweigh.study.config import AUDIT, Cell, Study, configured, merged, read_study
+from outweigh.study.run import run_study
+from outweigh.study.table import study_lines
+from outweigh.training.config import TrainConfig
+from outweigh.training.contrast import check_contrast
+from outweigh.training.items import asked_columns
+
+
+STUDIES = Path(__file__).parents[2] / "studies"
+
+
+@pytest.fixture
+def files(tmp_path, wordy_pairs):
+    paths = {}
+    for name, rows in (("train", wordy_pairs * 2), ("eval", wordy_pairs[::3])):
+        paths[name] = str(tmp_path / f"{name}.jsonl")
+        numbered = [row | {"prompt": f"{row['prompt']} {place}"} for place, row in enumerate(rows)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in numbered))
+    return paths
+
+
+@pytest.fixture
+def grid(files, tiny_llama):
+    return {
+        "data": {"words": files},
+        "methods": {"plain": {}, "margin": {"margin": 1.0}, "flip": {"repair": "flip"}},
+        "seeds": [0, 1],
+        "planted": [0.2],
+        "train": {
+            "backbone": str(tiny_llama), "tokens": {"max_tokens": 96}, "validation": 0.0, "precision": "fp32",
+            "learning_rate": 3e-3, "epochs": 3,
+        },
+        "audit": {"votes": {
+            "backbone": str(tiny_llama), "probes": {"models": 3}, "tokens": {"max_tokens": 96},
+        }},
+    }  # fmt: skip
+
+
+def test_a_study_from_the_command_line_and_again(grid, tmp_path, capsys, monkeypatch):
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(grid, sort_keys=False))
+    told = ["study", str(tmp_path / "study.yaml"), "--out", str(tmp_path / "out")]
+    assert main([*told, "--dry-run"]) == 0
+    assert "words, 20% planted, seed 1: flip" in (said := capsys.readouterr().out) and "6 cells" in said
+    assert main(told) == 0
+    said = capsys.readouterr()
+    assert "6/6 words, 20% planted, seed 1: flip: " in said.err
+    table = (tmp_path / "out/table.md").read_text()
+    assert table in said.out.replace("\r", "")
+    assert (tmp_path / "out/gains.png").read_bytes()[:4] == b"\x89PNG"
+    lines = json.loads((tmp_path / "out/study.json").read_text())["lines"]
+    assert [(line["planted"], line["method"], line["seeds"]) for line in lines] == [
+        (0.2, method, 2) for method in ("plain", "margin", "flip")
+    ]
+    flip = lines[-1]
+    assert flip["auroc"] is not None and flip["seconds"] > 0 and flip["gain"]["low"] <= flip["gain"]["value"]
+    assert not list((tmp_path / "out/work").iterdir())  # no model is left lying
+    monkeypatch.setattr(cells, "run_cell", lambda *arguments: pytest.fail("run again"))
+    assert main(told) == 0  # all known
+    assert (tmp_path / "out/table.md").read_text() == table
+
+
+def test_what_decides_a_cell_decides_whether_it_is_known(grid, tmp_path, files):
+    study = configured(Study, grid | {"seeds": (0,), "planted": (0.2,)}, "here")
+    one = {cell.method: cells._file(study, cell, tmp_path) for cell in study.cells}
+    assert len(set(one.values())) == 3
+    heads = {"votes": {"probes": {"models": 4}}}
+    voted = configured(Study, grid | {"seeds": (0,), "planted": (0.2,), "audit": heads}, "here")
+    two = {cell.method: cells._file(voted, cell, tmp_path) for cell in voted.cells}
+    assert one["plain"] == two["plain"] and one["margin"] == two["margin"] and one["flip"] != two["flip"]
+
+
+def test_jobs_in_processes_of_their_own_find_the_same(grid, tmp_path):
+    small = grid | {"seeds": [0], "planted": [0.2], "methods": {"plain": {}, "flip": {"repair": "flip"}}}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(small, sort_keys=False))
+    one = run_study(tmp_path / "study.yaml", out=tmp_path / "one")
+    two = run_study(tmp_path / "study.yaml", out=tmp_path / "two", jobs=2)
+    for first, second in zip(one["lines"], two["lines"], strict=True):
+        assert first["accuracy"] == second["accuracy"]
+        assert first["log_loss"] == pytest.approx(second["log_loss"], abs=1e-4)
+
+
+def test_planted_flips_turn_their_rows_round(grid, tmp_path, files):
+    marks = cells._write_pairs(files, Cell("words", 0.25, 0.5, 3, "plain"), tmp_path / "pairs.jsonl")
+    rows = [json.loads(line) for line in (tmp_path / "pairs.jsonl").read_text().splitlines()]
+    assert len(rows) == 60 and sum(marks) == 15
+    assert all(row["chosen"].startswith("Give") == mark for row, mark in zip(rows, marks, strict=True))
+
+
+def test_without_an_eval_file_a_quarter_of_the_prompts_is_held_out(files, tmp_path):
+    alone = {"train": files["train"]}
+    cells._write_pairs(alone, Cell("words", 0.0, 1.0, 3, "plain"), tmp_path / "pairs.jsonl")
+    trained = {json.loads(line)["prompt"] for line in (tmp_path / "pairs.jsonl").read_text().splitlines()}
+    held = {pair.prompt[0].content for pair in cells.held_out_pairs(alone)}
+    assert len(held) == 30 and len(trained) == 90 and not held & trained
+
+
+def test_the_share_recovered_is_of_what_the_flips_have_cost(files, grid):
+    study = configured(Study, grid | {"seeds": (0,), "planted": (0.0, 0.2)}, "here")
+    right = {(0.0, "plain"): 18, (0.2, "plain"): 10, (0.2, "flip"): 16}  # of 20 pairs
+    found = {
+        Cell("words", planted, 1.0, 0, method): {
+            "gap": [1.0] * count + [-1.0] * (20 - count), "seconds": {"training": 2.0}, "found": {},
+        }
+        for (planted, method), count in right.items()
+    }  # fmt: skip
+    line = study_lines(study, found)[-1]
+    assert line.recovered == pytest.approx(6 / 8) and line.gain.value == pytest.approx(0.3)
+    assert line.times == 1.0 and line.corrected == line.gain.p_value
+
+
+def test_a_gain_is_told_from_luck_over_seeds_and_pairs():
+    draw = np.random.default_rng(0)
+    unit = Unit("pair", np.arange(400), 400)
+    real = gain_over_seeds(0.1 + 0.3 * draw.normal(size=(5, 400)), unit)
+    assert real.low > 0 and real.p_value < 0.01 and real.value == pytest.approx(0.1, abs=0.02)
+    # seeds that disagree: narrow over pairs, wide over seeds
+    torn = gain_over_seeds(np.array([[0.1], [-0.1], [0.12], [-0.08]]) + np.zeros((4, 400)), unit)
+    assert torn.low < 0 < torn.high and torn.p_value > 0.3
+
+
+def test_no_difference_is_rarely_found_to_be_one():
+    draw, unit = np.random.default_rng(1), Unit("pair", np.arange(80), 80)
+    found = [gain_over_seeds(draw.normal(size=(1, 80)), unit, resamples=300) for _ in range(300)]
+    assert np.mean([each.p_value < 0.05 for each in found]) < 0.1
+
+
+def test_holm_is_its_steps():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.9, 0.5]) == [1.0, 1.0] and holm([]) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"sedes": [1]}, "unknown entry 'sedes'. Did you mean 'seeds'?"),
+        (
+            {"methods": {"plain": {"epoch": 2}}},
+            "methods plain: unknown entry 'epoch'. Did you mean 'epochs'?",
+        ),
+        ({"methods": {"plain": {"repair": "flop"}}}, "methods plain, repair: got 'flop', want one of keep"),
+        ({"baseline": "none"}, "baseline: got 'none', want one of plain"),
+        ({"planted": [0.7]}, r"planted: got \[0.7\], want numbers from 0 to 0.5"),
+        ({"seeds": 3}, "seeds: got 3, want a list"),
+        ({"data": {"words": {"eval": "x"}}}, "data words: got {'eval': 'x'}, want train, or train and eval"),
+        (
+            {"audit": {"votes": {"method": "guess"}}},
+            "audit, votes, method: got 'guess', want one of auto, probes",
+        ),
+        ({"methods": None}, "want a mapping methods"),
+    ],
+)
+def test_a_study_that_means_nothing_is_refused_before_anything_runs(grid, tmp_path, change, said):
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(grid | change, sort_keys=False))
+    with pytest.raises(ConfigError, match=said):
+        read_study(tmp_path / "study.yaml")
+
+
+def test_an_unknown_source_is_refused_before_the_first_cell(grid, tmp_path, monkeypatch):
+    monkeypatch.setattr(cells, "run_cell", lambda *arguments: pytest.fail("a cell ran"))
+    study = configured(Study, grid | {"methods": {"plain": {}, "odd": {"margin": "strenth"}}}, "here")
+    with pytest.raises(ConfigError, match="margin: got 'strenth', want a number or one of"):
+        run_study(study, out=tmp_path / "out")
+
+
+@pytest.mark.parametrize("path", sorted(STUDIES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_shipped_studies_are_whole(path):
+    study = read_study(path)
+    for method in study.methods:
+        training = study.training(method, seed=0)
+        asked_columns(training)
+        check_contrast(training)
+
+
+def test_rows_without_a_pair_are_refused_with_their_place(tmp_path, grid):
+    (tmp_path / "bad.jsonl").write_text('{"prompt": "a", "responses": ["b", "c"]}\n')
+    with pytest.raises(DataError, match=r"bad\.jsonl:1: want chosen and rejected"):
+        files = {"train": str(tmp_path / "bad.jsonl"), "eval": "unread"}
+        cells._write_pairs(files, Cell("x", 0.0, 1.0, 0, "plain"), tmp_path / "out.jsonl")
+
+
+def test_options_merge_entry_by_entry_but_a_source_stands_alone():
+    both = merged(AUDIT, {"votes": {"trainings": 4}})
+    assert both == {"policy": "flip", "trust": False, "votes": {"method": "probes", "trainings": 4}}
+    cap = {"cap": {"source": "length", "preset": "dialogue"}}
+    assert merged(cap, {"cap": {"source": "random"}}) == {"cap": {"source": "random"}}
+    assert configured(TrainConfig, merged(cap, {"epochs": 2}), "x").cap == cap["cap"]
