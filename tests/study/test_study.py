@@ -19,7 +19,6 @@ from outweigh.training.config import TrainConfig
 from outweigh.training.contrast import check_contrast
 from outweigh.training.items import asked_columns
 
-
 STUDIES = Path(__file__).parents[2] / "studies"
 
 
