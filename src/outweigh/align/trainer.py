@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from outweigh.models.policy import log_probabilities
 from outweigh.training.collate import Collator, responses
-from outweigh.training.trainer import PairTrainer
+from outweigh.training.trainer import PairTrainer, Seen
 
 EVALUATED = 16  # pairs a batch
 
@@ -38,8 +38,8 @@ class PolicyTrainer(PairTrainer):
         stored = {name: columns[name] for name in self.objective.needs if name in columns}
         self.data_collator = Collator({**stored, **both})
 
-    def views(self, model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, None]:
-        """Implicit rewards of a batch's responses, (1, R) in nats."""
+    def views(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Seen:
+        """Implicit rewards of a batch's responses, in nats."""
         ids = responses(batch)
         with self.accelerator.autocast():
             policy_R = log_probabilities(model, ids, batch["starts"].tolist(), **self._how(ids))
@@ -47,7 +47,7 @@ class PolicyTrainer(PairTrainer):
         ratio_R = policy_R - torch.stack(reference, 1).flatten()
         if self.average:
             ratio_R = ratio_R / (batch["lengths"] - batch["starts"]).clamp(min=1)
-        return self.beta * ratio_R[None], None
+        return Seen(self.beta * ratio_R[None])
 
     @torch.no_grad()
     def gaps(self, dataset: datasets.Dataset) -> np.ndarray:
@@ -62,7 +62,7 @@ class PolicyTrainer(PairTrainer):
         for place, start in enumerate(repeated):
             rows = dataset.select(range(start, min(start + EVALUATED, len(dataset))))
             batch = self._prepare_inputs(self.data_collator(list(rows)))
-            reward_R = self.views(model, batch)[0][0].double().cpu().numpy()
+            reward_R = self.views(model, batch).rewards[0].double().cpu().numpy()
             if place < len(own):
                 found.append((start, reward_R[::2] - reward_R[1::2]))
         model.train(training)

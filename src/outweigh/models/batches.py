@@ -1,11 +1,13 @@
 """Token ids -> rewards: length-sorted batches within a token budget, with or without gradients."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 CPU_TOKENS = 2048
 """Padded tokens a forward on a CPU: with many more the activations leave its cache."""
@@ -69,11 +71,8 @@ def rewards_and_features(
     not padding, where the reward is read.
     """
     seen: list[Tensor] = []
-    handle = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    try:
+    with _hooked(layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))):
         rewards = rewards_of(model, ids, **how)
-    finally:
-        handle.remove()
     lengths = np.array([len(row) for row in ids])
     batches = length_batches(lengths, how["max_tokens"])
     features = [
@@ -81,6 +80,30 @@ def rewards_and_features(
         for hidden, batch in zip(seen, batches, strict=True)
     ]
     return rewards, torch.cat(features).float()[order_back(batches, rewards.device)]
+
+
+def rewards_and_token_rewards(
+    model: nn.Module, layer: nn.Module, ids: Sequence[Sequence[int]], **how: Any
+) -> tuple[Tensor, list[Tensor]]:
+    """What `rewards_of` gives, and the reward at each token of each text, float32, N tensors of its length;
+    of one where `layer`, the reward's, reads a text as a whole, as encoders have it.
+    """
+    seen: list[Tensor] = []
+    with _hooked(layer.register_forward_hook(lambda _, __, output: seen.append(output))):
+        rewards = rewards_of(model, ids, **how)
+    at_tokens: list[Tensor] = [rewards] * len(ids)
+    for reward, batch in zip(seen, length_batches([len(row) for row in ids], how["max_tokens"]), strict=True):
+        for row, place in zip(reward, batch.tolist(), strict=True):
+            at_tokens[place] = row.flatten()[: len(ids[place])].float()
+    return rewards, at_tokens
+
+
+@contextmanager
+def _hooked(handle: RemovableHandle) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def order_back(batches: Sequence[np.ndarray], device: torch.device) -> Tensor:

@@ -148,6 +148,9 @@ class TrainConfig(FitConfig):
     """What is trained: every layer, low-rank adapters and the head, or the head alone."""
     objective: Literal["pairs", "listwise"] = "pairs"
     """pairs: the pairwise equation; listwise: Plackett-Luce over the K responses of a row."""
+    loss_at: Literal["last", "tokens"] = "last"
+    """last: one gap a pair, where the reward is read; tokens: at every token from the first in which the
+    responses differ, as PCRM's code has it, of causal models alone."""
     auxiliary: dict[str, float] = field(default_factory=dict)
     """Further terms and their coefficients: centring keeps both rewards near 0 in sum."""
     meta: MetaConfig = field(default_factory=MetaConfig)

@@ -15,6 +15,7 @@ from outweigh.models.features import Encoder, text_vectors
 from outweigh.objectives.sources import LIVE, Bound
 from outweigh.training.config import SimilarityConfig, TrainConfig
 from outweigh.training.items import Items
+from outweigh.training.tokenwise import shared_tokens
 from outweigh.training.trainer import Objective
 
 logger = logging.getLogger(__name__)
@@ -46,11 +47,7 @@ def length_ratios(items: Items, dataset: datasets.Dataset, config: TrainConfig) 
 
 def length_ratio(chosen: list[int], rejected: list[int]) -> float:
     """Shorter over longer length, from the first token in which they differ; 1 if they are equal."""
-    shared = 0
-    for one, other in zip(chosen, rejected, strict=False):
-        if one != other:
-            break
-        shared += 1
+    shared = shared_tokens(chosen, rejected)
     lengths = len(chosen) - shared, len(rejected) - shared
     return min(lengths) / max(lengths) if max(lengths) else 1.0
 

@@ -21,7 +21,7 @@ from outweigh.errors import TrainingError
 from outweigh.models.attention import choose_attention
 from outweigh.models.features import checkpoint_identity
 from outweigh.models.guard import check_reload
-from outweigh.models.loading import load_classifier, load_tokenizer
+from outweigh.models.loading import load_classifier, load_tokenizer, reward_layer
 from outweigh.models.precision import autocast_dtype, default_device
 from outweigh.models.reward import Origin, RewardModel
 from outweigh.training.alarms import AlarmCallback
@@ -105,6 +105,7 @@ def fit(
         keeps_best=config.keep == "best" or config.patience is not None,
         meta=meta,
         contrast=contrast_of(model, config),
+        token_layer=reward_layer(model) if config.loss_at == "tokens" else None,
         train_dataset=rows.train,
         eval_dataset=rows.watch,
         processing_class=tokenizer,

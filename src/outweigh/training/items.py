@@ -106,6 +106,10 @@ def objective_of(config: TrainConfig, columns: Collection[str]) -> Objective:
         raise ConfigError(f"auxiliary: got {', '.join(sorted(unknown))}, want {', '.join(AUXILIARY)}.")
     if config.objective not in ("pairs", "listwise"):
         raise ConfigError(f"objective: got {config.objective!r}, want pairs or listwise.")
+    if config.loss_at not in ("last", "tokens"):
+        raise ConfigError(f"loss_at: got {config.loss_at!r}, want last or tokens.")
+    if config.loss_at == "tokens" and (config.objective == "listwise" or config.contrast.kind != "none"):
+        raise ConfigError("loss_at tokens: is of pairs, without a contrastive term. Want loss_at last.")
     specs = {key: getattr(config, key) for key in SOURCES}
     if config.objective == "listwise":
         set_too = [key for key, spec in specs.items() if spec not in (None, "none", "auto")]

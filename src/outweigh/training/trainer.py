@@ -16,6 +16,7 @@ from outweigh.models.batches import (
     length_batches,
     pad,
     rewards_and_features,
+    rewards_and_token_rewards,
     rewards_of,
     token_budget,
 )
@@ -26,6 +27,7 @@ from outweigh.training.checkpoints import WholeCheckpoints
 from outweigh.training.collate import Collator, responses
 from outweigh.training.contrast import Contrast
 from outweigh.training.meta import MetaStep
+from outweigh.training.tokenwise import TokenGaps, mean_by_pair, token_gaps
 
 
 class Objective(NamedTuple):
@@ -56,6 +58,14 @@ class Objective(NamedTuple):
         return tuple(sorted({need for source in self.sources for need in source.reads}))
 
 
+class Seen(NamedTuple):
+    """What the model says of a batch of R responses, in each of V views."""
+
+    rewards: Tensor  # (V, R)
+    features: Tensor | None = None  # (V, R, H), where there is a contrastive term
+    tokens: TokenGaps | None = None  # where the loss is at every token
+
+
 class _Whole(NamedTuple):
     """What a first pass saw of the whole step, over devices and batches, without gradient."""
 
@@ -80,6 +90,7 @@ class PairTrainer(WholeCheckpoints):
         keeps_best: bool = False,
         meta: MetaStep | None = None,
         contrast: Contrast | None = None,
+        token_layer: nn.Module | None = None,
         **kwargs: Any,
     ) -> None:
         stored = [need for need in objective.needs if need not in LIVE]
@@ -89,6 +100,7 @@ class PairTrainer(WholeCheckpoints):
         self.keeps_best = keeps_best
         self.meta = meta
         self.contrast = contrast
+        self.token_layer = token_layer  # the reward's, where the loss is at every token
         self.model_accepts_loss_kwargs = True
         self.loss_is_scaled_for_ga = True
         self._window = torch.zeros(8, dtype=torch.float64)  # sums over the pairs since the last log
@@ -103,18 +115,19 @@ class PairTrainer(WholeCheckpoints):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """The share of the step's loss that these items bring, so that shares add up over devices."""
-        reward_VR, feature_VRH = self.views(model, inputs)
-        loss_B = self.loss(reward_VR, inputs)
+        seen = self.views(model, inputs)
+        loss_B = self.loss(seen, inputs)
         items = len(loss_B) if num_items_in_batch is None else num_items_in_batch
         loss = loss_B.sum() / items
-        if self.contrast is not None and feature_VRH is not None:
-            whole, start = self._features_of_step(feature_VRH, inputs)
-            loss = loss + self.contrast.term(feature_VRH, whole, start, beside=loss)
+        if self.contrast is not None and seen.features is not None:
+            whole, start = self._features_of_step(seen.features, inputs)
+            loss = loss + self.contrast.term(seen.features, whole, start, beside=loss)
         loss = loss * self.accelerator.num_processes  # DDP averages gradients over processes
-        return (loss, {"rewards": reward_VR[0]}) if return_outputs else loss
+        return (loss, {"rewards": seen.rewards[0]}) if return_outputs else loss
 
-    def loss(self, reward_VR: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
-        """Loss of each item, (B,) in nats, from the flat rewards of their responses, the mean over views."""
+    def loss(self, seen: Seen, batch: Mapping[str, Tensor]) -> Tensor:
+        """Loss of each item, (B,) in nats: the mean over views, and over tokens where it is at every one."""
+        reward_VR = seen.rewards
         if self.objective.listwise:
             reward_R, sizes = reward_VR[0], batch["sizes"].tolist()
             rewards = torch.nn.utils.rnn.pad_sequence(reward_R.split(sizes), batch_first=True)
@@ -130,11 +143,19 @@ class PairTrainer(WholeCheckpoints):
             for key in ("margin", "flip_rate", "cap", "weight")
             if (source := getattr(self.objective, key)) is not None
         }
-        loss = self.objective.function(chosen - rejected, **given)
+        loss = self._pairwise(chosen - rejected, given, seen.tokens)
         for name, coefficient in self.objective.auxiliary.items():
             loss = loss + coefficient * AUXILIARY[name](chosen, rejected)
         self._count((chosen - rejected).detach(), given, views)
         return loss.view(views, -1).mean(0)
+
+    def _pairwise(self, gap: Tensor, given: Mapping[str, Tensor | float], tokens: TokenGaps | None) -> Tensor:
+        if tokens is None:
+            return self.objective.function(gap, **given)
+        at_tokens = {
+            key: value[tokens.pair] if isinstance(value, Tensor) else value for key, value in given.items()
+        }
+        return mean_by_pair(self.objective.function(tokens.gap, **at_tokens), tokens)
 
     def _columns(self, gap: Tensor, batch: Mapping[str, Tensor], views: int) -> dict[str, Tensor]:
         """What the sources need, of every view: the batch's columns, and what only the trainer knows."""
@@ -203,14 +224,14 @@ class PairTrainer(WholeCheckpoints):
         if len(batches) < 2 or ("step_gap" not in self.objective.needs and self.contrast is None):
             return None
         started = time.monotonic()
-        gaps, features, seen = [], [], 0
+        gaps, features, count = [], [], 0
         with self.same_dropout_after():
             for batch in batches:
-                reward_VR, feature_VRH = self.views(self.model_wrapped, batch)
+                reward_VR, feature_VRH, _ = self.views(self.model_wrapped, batch)
                 gaps.append((reward_VR[:, ::2] - reward_VR[:, 1::2]).flatten())
                 features += [] if feature_VRH is None else [feature_VRH.transpose(0, 1)]
-                batch["start"] = torch.tensor(seen)  # of its responses among the device's
-                seen += reward_VR.shape[1]
+                batch["start"] = torch.tensor(count)  # of its responses among the device's
+                count += reward_VR.shape[1]
         gap = self.accelerator.gather(torch.cat(gaps))
         whole = _Whole(gap, self.accelerator.gather(torch.cat(features)) if features else None)
         self.first_pass_seconds += time.monotonic() - started
@@ -235,14 +256,20 @@ class PairTrainer(WholeCheckpoints):
         with self.accelerator.autocast():  # around all forwards, so that weights are cast once a step
             return rewards_of(model, ids, **self._how(ids))
 
-    def views(self, model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None]:
-        """Rewards of a batch in one view, (1, R); with a contrastive term in two, and features (2, R, H)."""
+    def views(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Seen:
+        """What the model says of a batch in one view; with a contrastive term in two."""
         ids = responses(batch)
+        if self.token_layer is not None:
+            with self.accelerator.autocast():
+                reward_R, at_tokens = rewards_and_token_rewards(
+                    model, self.token_layer, ids, **self._how(ids)
+                )
+            return Seen(reward_R[None], tokens=token_gaps(at_tokens, ids))
         if self.contrast is None:
-            return self.rewards(model, ids)[None], None
+            return Seen(self.rewards(model, ids)[None])
         with self.accelerator.autocast():
             both = [rewards_and_features(model, self.contrast.layer, ids, **self._how(ids)) for _ in range(2)]
-        return torch.stack([each[0] for each in both]), torch.stack([each[1] for each in both])
+        return Seen(torch.stack([each[0] for each in both]), torch.stack([each[1] for each in both]))
 
     def _how(self, ids: Sequence[Sequence[int]]) -> dict[str, Any]:
         # A sharded model gathers its weights in each forward, in which every device takes part: one forward.
