@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from scipy.stats import ttest_1samp
 
 from outweigh.cli.main import main
-from outweigh.errors import ConfigError, DataError
+from outweigh.errors import ConfigError, DataError, ShapeError
 from outweigh.metrics.intervals import Unit
-from outweigh.metrics.paired import gain_over_seeds, holm
+from outweigh.metrics.paired import Gain, gain_over_seeds, holm
 from outweigh.study import cells
 from outweigh.study.config import AUDIT, Cell, Study, configured, merged, read_study
 from outweigh.study.run import run_study
@@ -131,10 +132,29 @@ def test_a_gain_is_told_from_luck_over_seeds_and_pairs():
     assert torn.low < 0 < torn.high and torn.p_value > 0.3
 
 
-def test_no_difference_is_rarely_found_to_be_one():
-    draw, unit = np.random.default_rng(1), Unit("pair", np.arange(80), 80)
-    found = [gain_over_seeds(draw.normal(size=(1, 80)), unit, resamples=300) for _ in range(300)]
-    assert np.mean([each.p_value < 0.05 for each in found]) < 0.1
+@pytest.mark.parametrize("of_seeds", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize("seeds", [2, 5])
+def test_no_difference_is_found_to_be_one_in_a_twentieth_of_studies(seeds, of_seeds):
+    draw, found = np.random.default_rng(1), []
+    unit = Unit("prompt", np.arange(80) // 2, 40)
+    for _ in range(1000):
+        noise = draw.normal(size=(seeds, 80)) + np.repeat(draw.normal(size=40), 2)  # prompts, over all seeds
+        found.append(gain_over_seeds(noise + of_seeds * draw.normal(size=(seeds, 1)), unit))
+    assert np.mean([each.p_value < 0.05 for each in found]) < 0.07
+    assert np.mean([each.low <= 0 <= each.high for each in found]) > 0.93
+
+
+def test_one_seed_is_students_test_over_pairs():
+    values = np.random.default_rng(2).normal(0.2, 1, size=60)
+    found, expected = gain_over_seeds(values[None], Unit("pair", np.arange(60), 60)), ttest_1samp(values, 0)
+    assert found.p_value == pytest.approx(expected.pvalue)
+    assert (found.low, found.high) == pytest.approx(tuple(expected.confidence_interval(0.95)))
+
+
+def test_models_that_never_differ_have_no_gain_and_one_pair_tells_nothing():
+    assert gain_over_seeds(np.zeros((3, 5)), Unit("pair", np.arange(5), 5)) == Gain(0.0, 0.0, 0.0, 1.0)
+    with pytest.raises(ShapeError, match="got 1 held-out pair, want two or more"):
+        gain_over_seeds(np.zeros((3, 1)), Unit("pair", np.arange(1), 1))
 
 
 def test_holm_is_its_steps():
@@ -154,6 +174,11 @@ def test_holm_is_its_steps():
         ({"baseline": "none"}, "baseline: got 'none', want one of plain"),
         ({"planted": [0.7]}, r"planted: got \[0.7\], want numbers from 0 to 0.5"),
         ({"seeds": 3}, "seeds: got 3, want a list"),
+        ({"fractions": [0]}, r"fractions: got \[0\], want numbers above 0, at most 1"),
+        ({"train": {"seed": 3}}, "train, seed: is the cell's"),
+        ({"methods": {"plain": None}}, "plain: got None, want a mapping of options"),
+        ({"methods": {"plain": {"learning_rate": "fast"}}}, "learning_rate: got 'fast', want a number"),
+        ({"methods": {"plain": {"tokens": 96}}}, "tokens: got 96, want a mapping of its options"),
         ({"data": {"words": {"eval": "x"}}}, "data words: got {'eval': 'x'}, want train, or train and eval"),
         (
             {"audit": {"votes": {"method": "guess"}}},
@@ -173,6 +198,23 @@ def test_an_unknown_source_is_refused_before_the_first_cell(grid, tmp_path, monk
     study = configured(Study, grid | {"methods": {"plain": {}, "odd": {"margin": "strenth"}}}, "here")
     with pytest.raises(ConfigError, match="margin: got 'strenth', want a number or one of"):
         run_study(study, out=tmp_path / "out")
+
+
+def test_a_failed_cell_is_named_and_the_others_stand_in_the_table(grid, tmp_path, capsys):
+    grid["methods"] = {"plain": {}, "odd": {"margin": "column"}}  # there is no such column
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(grid | {"seeds": [0]}, sort_keys=False))
+    assert main(["study", str(tmp_path / "study.yaml"), "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert "odd: failed. margin from 'column': the data has no column margin" in said
+    assert "1 of 2 cells failed" in said
+    results = json.loads((tmp_path / "out/study.json").read_text())
+    assert [line["method"] for line in results["lines"]] == ["plain"] and len(results["failed"]) == 1
+
+
+def test_a_number_with_an_exponent_is_one(grid, tmp_path):
+    text = yaml.safe_dump(grid, sort_keys=False).replace("margin: 1.0", "learning_rate: 2e-5")
+    (tmp_path / "study.yaml").write_text(text)
+    assert read_study(tmp_path / "study.yaml").training("margin", seed=0).learning_rate == 2e-5
 
 
 @pytest.mark.parametrize("path", sorted(STUDIES.glob("*.yaml")), ids=lambda path: path.stem)

@@ -1,5 +1,6 @@
 """Pairs -> a policy that prefers what they prefer, checked, on disk."""
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -8,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from transformers import TrainerCallback, set_seed
 
 from outweigh.align.config import DPOConfig
@@ -34,6 +36,8 @@ from outweigh.training.fit import GUARDED, Rows, check_finite, course, run_train
 from outweigh.training.items import Items, check_steps, items_of, objective_of
 from outweigh.training.method import merged, trainable
 from outweigh.training.trainer import Objective
+
+logger = logging.getLogger(__name__)
 
 RATES = {"full": 1e-6, "lora": 1e-5}
 """Learning rates where none is given: TRL's defaults, not tuned."""
@@ -68,6 +72,9 @@ def fit_policy(
     training, items = config.training, items_of(data)
     objective = objective_of(training, items.columns)
     if config.loss == "squared":
+        unread = [name for name in ("margin", "flip_rate", "cap") if np.any(items.columns.get(name, 0))]
+        if unread:
+            logger.warning("loss squared reads no %s: those columns have no effect.", " and ".join(unread))
         objective = objective._replace(function=partial(squared_loss, beta=config.beta))
     set_seed(config.seed)
     tokenizer = load_tokenizer(config.backbone, own_pad=False, trust_remote_code=config.trust_remote_code)
@@ -102,22 +109,26 @@ def _trainer(
     callbacks: Sequence[TrainerCallback],
 ) -> tuple[PolicyTrainer, AlarmCallback, float]:
     """The trainer, its alarms, and the seconds that the reference has taken."""
+    rate = RATES[config.method] if config.learning_rate is None else config.learning_rate
+    watched = rows.watch is not None
+    args = training_arguments(config.training, output / "checkpoints", rate, len(rows.train), watched)
     started = time.monotonic()
-    count = 1 + max(int(max(part["item"])) for part in (rows.train, rows.watch) if part is not None)
-    reference = reference_log_probabilities(rows.whole, count, tokenizer, config, key=items.key)
+    with args.main_process_first(desc="reference"):  # it has its device by now; the others find it cached
+        reference = reference_log_probabilities(
+            rows.whole, 1 + max(rows.whole["item"]), tokenizer, config, key=items.key
+        )
     seconds = time.monotonic() - started
     model = load_policy(config.backbone, dropout=config.dropout, trust_remote_code=config.trust_remote_code)
     device = default_device()
     choose_attention(model, device, autocast_dtype(device, config.precision), config.tokens.max_tokens)
-    rate = RATES[config.method] if config.learning_rate is None else config.learning_rate
     alarms = AlarmCallback(tokenizer, stop=config.stop_on_alarm, silent=("padding",))
-    watched = rows.watch is not None
     trainer = PolicyTrainer(
         model=trainable(model, config.training),
-        args=training_arguments(config.training, output / "checkpoints", rate, len(rows.train), watched),
+        args=args,
         objective=objective,
         beta=config.beta,
         average=config.averaged,
+        vocabulary=model.config.vocab_size,
         reference=reference,
         pad_token=filler(tokenizer),
         columns=items.columns,
@@ -141,7 +152,7 @@ def _saved(
     """The trained policy, saved, and reloaded in a fresh process to see that it says the same."""
     check_finite(results)
     model = merged(trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False))
-    policy = Policy(model, tokenizer, precision="fp32")
+    policy = Policy(model, tokenizer, config.tokens, precision="fp32")
     texts: list[tuple[Text, Text]] = [
         (item.prompt, response) for item in islice(items.read(), GUARDED // 2) for response in item.responses
     ]
@@ -150,7 +161,9 @@ def _saved(
     if trainer.is_world_process_zero():
         with full_disk_named(output), appearing_whole(output / "policy") as folder:
             policy.save(folder)
-            results["reload_deviation"] = check_reload(folder, texts, expected)
+            results["reload_deviation"] = check_reload(
+                folder, texts, expected, policy=True, trust_remote_code=config.trust_remote_code
+            )
             write_card(folder, POLICY, config.backbone, results)
     trainer.accelerator.wait_for_everyone()
     return Aligned(policy, results)

@@ -1,6 +1,6 @@
 """The trainer that knows pairs, with a policy whose reward is beta log(policy / reference)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import datasets
@@ -9,7 +9,7 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 
-from outweigh.models.policy import log_probabilities
+from outweigh.models.policy import log_probabilities, policy_tokens
 from outweigh.training.collate import Collator, responses
 from outweigh.training.trainer import PairTrainer, Seen
 
@@ -27,6 +27,7 @@ class PolicyTrainer(PairTrainer):
         *,
         beta: float,
         average: bool,
+        vocabulary: int,
         reference: np.ndarray,
         columns: Mapping[str, np.ndarray],
         **kwargs: Any,
@@ -34,6 +35,7 @@ class PolicyTrainer(PairTrainer):
         super().__init__(columns=columns, **kwargs)
         self.beta = beta
         self.average = average
+        self.vocabulary = vocabulary
         both = {"reference_chosen": reference[:, 0], "reference_rejected": reference[:, 1]}
         stored = {name: columns[name] for name in self.objective.needs if name in columns}
         self.data_collator = Collator({**stored, **both})
@@ -48,6 +50,12 @@ class PolicyTrainer(PairTrainer):
         if self.average:
             ratio_R = ratio_R / (batch["lengths"] - batch["starts"]).clamp(min=1)
         return Seen(self.beta * ratio_R[None])
+
+    def _how(self, ids: Sequence[Sequence[int]]) -> dict[str, Any]:
+        how = super()._how(ids)
+        if not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
+            how["max_tokens"] = policy_tokens(self.args.device, self.vocabulary)
+        return how
 
     @torch.no_grad()
     def gaps(self, dataset: datasets.Dataset) -> np.ndarray:

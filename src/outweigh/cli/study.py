@@ -9,6 +9,7 @@ from typing import Any
 import tyro
 
 from outweigh.cli.parse import Common, Shared, parse
+from outweigh.errors import OutweighError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +21,7 @@ class StudyVerb:
     out: Path
     """Folder for the cells and the table; cells that are there are not run again."""
     jobs: int = 1
-    """Cells run at once, in processes that share the cores."""
+    """Cells run at once, in processes that share the cores; their seconds then say less."""
     common: Shared = field(default_factory=Common)
 
 
@@ -37,10 +38,12 @@ def main(arguments: Sequence[str]) -> None:
         return show(told.common, {"cells": cells}, [*cells, f"{len(cells)} cells."])
     ended = 0
 
-    def say(cell: Cell, found: Mapping[str, Any], known: bool) -> None:
+    def say(cell: Cell, found: Mapping[str, Any] | OutweighError, known: bool) -> None:
         nonlocal ended
         ended += 1
-        if not told.common.quiet:
+        if isinstance(found, OutweighError):
+            print(f"{ended}/{len(study.cells)} {cell}: failed. {found}", file=sys.stderr, flush=True)
+        elif not told.common.quiet:
             right = sum((gap > 0) + (gap == 0) / 2 for gap in found["gap"]) / len(found["gap"])
             how = "known" if known else f"{sum(found['seconds'].values()):.0f} s"
             print(f"{ended}/{len(study.cells)} {cell}: {right:.4f} ({how})", file=sys.stderr, flush=True)

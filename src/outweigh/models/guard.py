@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from transformers import AutoConfig
 
 from outweigh.data.records import Message, Text
 from outweigh.errors import ModelError
@@ -19,15 +18,24 @@ TOLERANCE = 1e-3
 1e-5; a lost head, a wrong pad token or a doubled BOS by more than 1e-1."""
 
 
-def check_reload(folder: Path, texts: Sequence[tuple[Text, Text]], expected: np.ndarray) -> float:
+def check_reload(
+    folder: Path,
+    texts: Sequence[tuple[Text, Text]],
+    expected: np.ndarray,
+    *,
+    policy: bool = False,
+    trust_remote_code: bool = False,
+) -> float:
     """Largest deviation of the rewards of a fresh process from `expected`, (N,), computed in float32.
 
-    Each text is scored in one padded batch and alone.
+    Each text is scored in one padded batch and alone, on the CPU, where the trained model takes no room. Of a
+    policy the log-probabilities are compared.
 
     Raises:
         ModelError: they deviate by more than TOLERANCE, or the model can't be loaded.
     """
-    told = json.dumps({"texts": texts, "expected": expected.tolist()})
+    how = {"policy": policy, "trust_remote_code": trust_remote_code}
+    told = json.dumps({"texts": texts, "expected": expected.tolist(), **how})
     found = subprocess.run(
         [sys.executable, "-m", "outweigh.models.guard", str(folder)],
         input=told,
@@ -58,9 +66,10 @@ def main(folder: str) -> None:
     told = json.load(sys.stdin)
     texts = [tuple(tuple(Message(*message) for message in text) for text in pair) for pair in told["texts"]]
     expected = np.array(told["expected"])
-    architecture = AutoConfig.from_pretrained(folder).architectures[0]
-    kind = Policy if architecture.endswith(("ForCausalLM", "LMHeadModel")) else RewardModel
-    model: Scorer = kind.load(folder, precision="fp32")
+    kind = Policy if told["policy"] else RewardModel
+    model: Scorer = kind.load(
+        folder, device="cpu", precision="fp32", trust_remote_code=told["trust_remote_code"]
+    )
     together = model.score_texts(texts)  # type: ignore[arg-type]
     alone = np.concatenate([model.score_texts([text]) for text in texts])  # type: ignore[list-item]
     print(json.dumps({"together": _deviation(together, expected), "alone": _deviation(alone, expected)}))

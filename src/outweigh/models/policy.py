@@ -20,6 +20,9 @@ from outweigh.models.loading import explained, load_tokenizer, quiet, resolve, s
 from outweigh.models.precision import autocast_dtype, default_device
 from outweigh.models.reward import CHUNK, Scorer
 
+COMMON_VOCABULARY = 32_768
+"""Tokens; with more of them fewer texts share a forward."""
+
 
 def load_policy(name: str | Path, *, dropout: float = 0.0, trust_remote_code: bool = False) -> Any:
     """A causal model in float32; `dropout` is set wherever the architecture has any.
@@ -65,23 +68,36 @@ def log_probabilities(
     found = []
     for batch in batches:
         inputs = pad([ids[i] for i in batch], pad_token, device)
-        logits_BLV = model(**inputs).logits[:, :-1].float()
-        next_BL = inputs["input_ids"][:, 1:]
-        said_BL = logits_BLV.gather(-1, next_BL[..., None])[..., 0] - logits_BLV.logsumexp(-1)
         place_L = torch.arange(1, inputs["input_ids"].shape[1], device=device)
         first_B, end_B = (torch.tensor([each[i] for i in batch], device=device) for each in (starts, lengths))
         is_response_BL = (place_L >= first_B[:, None]) & (place_L < end_B[:, None])
-        found.append((said_BL * is_response_BL).sum(1))
+        logits_TV = model(**inputs).logits[:, :-1][is_response_BL].float()
+        next_T = inputs["input_ids"][:, 1:][is_response_BL]
+        said_T = logits_TV.gather(1, next_T[:, None])[:, 0] - logits_TV.logsumexp(1)
+        row_T = is_response_BL.nonzero()[:, 0]
+        found.append(torch.zeros(len(batch), device=device).index_add(0, row_T, said_T))
     return torch.cat(found)[order_back(batches, device)]
+
+
+def policy_tokens(device: torch.device, vocabulary: int) -> int:
+    """Padded tokens that one forward of a policy takes: fewer than a reward model's, as each has a logit for
+    every token of a large vocabulary."""
+    return max(256, token_budget(device) * COMMON_VOCABULARY // max(vocabulary, COMMON_VOCABULARY))
 
 
 class Policy(Scorer):
     """A causal model with its tokenizer, as something that scores: log p(response | prompt), in nats."""
 
     def __init__(
-        self, model: Any, tokenizer: Any, tokens: TokenConfig | None = None, *, precision: str = "auto"
+        self,
+        model: Any,
+        tokenizer: Any,
+        tokens: TokenConfig | None = None,
+        *,
+        device: str | torch.device | None = None,
+        precision: str = "auto",
     ) -> None:
-        self.device = default_device()
+        self.device = torch.device(device) if device else default_device()
         self.model = model.to(self.device).eval()
         self.tokenizer = tokenizer
         self.tokens = tokens or TokenConfig()
@@ -89,7 +105,14 @@ class Policy(Scorer):
         self.precision = precision
 
     @classmethod
-    def load(cls, path: str | Path, *, precision: str = "auto", trust_remote_code: bool = False) -> Self:
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        device: str | torch.device | None = None,
+        precision: str = "auto",
+        trust_remote_code: bool = False,
+    ) -> Self:
         """The policy saved in a folder or on the Hub.
 
         Raises:
@@ -97,7 +120,7 @@ class Policy(Scorer):
         """
         tokenizer = load_tokenizer(path, own_pad=False, trust_remote_code=trust_remote_code)
         model = load_policy(path, trust_remote_code=trust_remote_code)
-        return cls(model, tokenizer, precision=precision)
+        return cls(model, tokenizer, device=device, precision=precision)
 
     def score_texts(self, texts: Sequence[tuple[Text, Text]]) -> np.ndarray:
         """log p(response | prompt) of each text, float64 (N,). Texts that are too long are cut."""
@@ -119,7 +142,7 @@ class Policy(Scorer):
                 starts,
                 pad_token=filler(self.tokenizer),
                 device=self.device,
-                max_tokens=token_budget(self.device),
+                max_tokens=policy_tokens(self.device, self.model.config.vocab_size),
             )
         return found.double().cpu().numpy()
 

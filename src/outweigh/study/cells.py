@@ -7,9 +7,10 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import ExitStack
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import cache
+from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -22,45 +23,66 @@ from outweigh.data.files import content_hash, raw_rows
 from outweigh.data.pairs import PairSet, read_pairs
 from outweigh.data.split import hold_out
 from outweigh.data.writing import swap_row, write_rows
-from outweigh.errors import DataError
+from outweigh.errors import DataError, OutweighError
 from outweigh.metrics.detection import auroc
+from outweigh.models.features import checkpoint_identity
 from outweigh.models.reward import RewardModel
 from outweigh.steps.audit import audit
 from outweigh.steps.denoise import denoise
-from outweigh.steps.record import peak_memory, write_json
+from outweigh.steps.record import Stopwatch, write_json
 from outweigh.steps.train import train
 from outweigh.study.config import Cell, Study
+from outweigh.training.config import TrainConfig
 
 HELD_OUT = 0.25
 """Share of the training file's prompts that are held out where there is no eval file."""
 PLANTED_SEED = 1000  # added to a cell's seed, so that flips and training don't draw the same numbers
 
 
-def run_cells(study: Study, out: Path, *, jobs: int = 1) -> Iterator[tuple[Cell, dict[str, Any], bool]]:
-    """Each cell with what it found, and whether it was there already, as they end.
+def run_cells(
+    study: Study, out: Path, *, jobs: int = 1
+) -> Iterator[tuple[Cell, dict[str, Any] | OutweighError, bool]]:
+    """Each cell with what it found, or why it failed, and whether it was there already, as they end.
 
     Done cells lie in `out/cells` under a hash of all that decides them, and are taken from there. With
-    several jobs the cells run in processes of their own, which share the cores.
+    several jobs the audits, then the cells, run in processes of their own, which share the cores.
     """
-    waiting = []
+    waiting: dict[str, list[Cell]] = {}  # two names of one method are one piece of work
     for cell in study.cells:
         file = _file(study, cell, out)
         if file.exists():
             yield cell, json.loads(file.read_text()), True
         else:
-            waiting.append(cell)
-    if jobs == 1:
-        for cell in waiting:
-            yield cell, run_cell(study, cell, out), False
-        return
-    with ExitStack() as stack:
-        workers = stack.enter_context(
-            ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_share, initargs=(jobs,))
-        )
-        stack.callback(workers.shutdown, cancel_futures=True)
-        running = {workers.submit(run_cell, study, cell, out): cell for cell in waiting}
-        for future in as_completed(running):
-            yield running[future], future.result(), False
+            waiting.setdefault(file.stem, []).append(cell)
+    work = [cells[0] for cells in waiting.values()]
+    ended = _in_processes(study, work, out, jobs) if jobs > 1 else _in_turn(study, work, out)
+    for first, found in ended:
+        for cell in waiting[_digest(study, first)]:
+            yield cell, found, False
+
+
+def _in_turn(
+    study: Study, work: list[Cell], out: Path
+) -> Iterator[tuple[Cell, dict[str, Any] | OutweighError]]:
+    for cell in work:
+        yield cell, run_cell(study, cell, out)
+
+
+def _in_processes(
+    study: Study, work: list[Cell], out: Path, jobs: int
+) -> Iterator[tuple[Cell, dict[str, Any] | OutweighError]]:
+    with ProcessPoolExecutor(
+        jobs, mp_context=get_context("spawn"), initializer=_share, initargs=(jobs,)
+    ) as workers:
+        audits = {_hashed(_of_audit(study, cell)): cell for cell in work if study.repair(cell.method)}
+        try:
+            for audited in [workers.submit(audit_cell, study, cell, out) for cell in audits.values()]:
+                audited.result()
+            running = {workers.submit(run_cell, study, cell, out): cell for cell in work}
+            for future in as_completed(running):
+                yield running[future], future.result()
+        finally:
+            workers.shutdown(cancel_futures=True)
 
 
 def _share(jobs: int) -> None:
@@ -69,42 +91,60 @@ def _share(jobs: int) -> None:
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // jobs))
 
 
-def run_cell(study: Study, cell: Cell, out: Path) -> dict[str, Any]:
-    """What the cell found: the gaps of the held-out pairs, seconds by part, what was planted and found."""
-    started, seconds = time.monotonic(), {}
-    files, policy = study.data[cell.data], study.repair(cell.method)
-    work = out / "work" / _digest(study, cell)
-    shutil.rmtree(work, ignore_errors=True)
+def audit_cell(study: Study, cell: Cell, out: Path) -> None:
+    """Nothing; the audit that the cell needs is there, unless it fails, which the cell will say."""
+    with _folder(study, cell, out) as work, suppress(OutweighError):
+        _write_pairs(study.data[cell.data], cell, work / "pairs.jsonl")
+        _audited(study, cell, out, work / "pairs.jsonl")
+
+
+def run_cell(study: Study, cell: Cell, out: Path) -> dict[str, Any] | OutweighError:
+    """What the cell found: the gaps of the held-out pairs, seconds by part, what was planted and found; or
+    why it failed, of which nothing is kept."""
+    try:
+        with _folder(study, cell, out) as work:
+            results = _found_by(study, cell, out, work)
+    except OutweighError as error:
+        return error
+    write_json(_file(study, cell, out), results)
+    return results
+
+
+@contextmanager
+def _folder(study: Study, cell: Cell, out: Path) -> Iterator[Path]:
+    """A folder of the cell's and this process's own, gone afterwards."""
+    work = out / "work" / f"{_digest(study, cell)}-{os.getpid()}"
     work.mkdir(parents=True)
-    pairs, found = work / "pairs.jsonl", {}
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _found_by(study: Study, cell: Cell, out: Path, work: Path) -> dict[str, Any]:
+    files, policy = study.data[cell.data], study.repair(cell.method)
+    pairs, found, clock = work / "pairs.jsonl", {}, Stopwatch()
     planted = _write_pairs(files, cell, pairs)
     if policy is not None:
         audited = _audited(study, cell, out, pairs)
-        seconds["audit"] = audited["seconds"]
+        clock.seconds["audit"] = audited["seconds"]
         found = _found(audited, planted)
-        began = time.monotonic()
-        found["actions"] = denoise(
-            audited["pairs"], audit=audited["folder"], out=work / "repaired.jsonl", policy=policy
-        )["actions"]
-        pairs, seconds["denoise"] = work / "repaired.jsonl", time.monotonic() - began
-    began = time.monotonic()
-    trained = train(pairs, out=work / "run", config=study.training(cell.method, seed=cell.seed))
-    seconds["training"] = time.monotonic() - began
-    began = time.monotonic()
-    chosen, rejected = RewardModel.load(work / "run" / "model").score_pairs(held_out_pairs(files))
-    seconds["scoring"] = time.monotonic() - began
-    results = {
+        with clock("denoise"):
+            repaired = denoise(
+                audited["pairs"], audit=audited["folder"], out=work / "repaired.jsonl", policy=policy
+            )
+        found["actions"], pairs = repaired["actions"], work / "repaired.jsonl"
+    with clock("training"):
+        trained = train(pairs, out=work / "run", config=study.training(cell.method, seed=cell.seed))
+    with clock("scoring"):
+        chosen, rejected = RewardModel.load(work / "run" / "model").score_pairs(held_out_pairs(files))
+    return {
         "cell": cell._asdict(),
         "gap": [round(float(each), 6) for each in chosen - rejected],
-        "seconds": seconds,
-        "total_seconds": time.monotonic() - started,
-        "peak_memory_bytes": peak_memory(),
+        "seconds": clock.seconds,
         "alarms": trained["train"]["model"]["alarms"],
         "found": found,
     }
-    write_json(_file(study, cell, out), results)
-    shutil.rmtree(work, ignore_errors=True)
-    return results
 
 
 def held_out_pairs(files: Mapping[str, str]) -> PairSet:
@@ -172,33 +212,34 @@ def _found(audited: dict[str, Any], planted: list[bool]) -> dict[str, Any]:
     return found
 
 
+def _of_data(study: Study, cell: Cell) -> list[Any]:
+    files = study.data[cell.data]
+    contents = [_content(files["train"]), _content(files["eval"]) if "eval" in files else None]
+    return [version("outweigh"), *contents, cell.planted, cell.fraction, cell.seed]
+
+
+def _of_training(training: TrainConfig) -> list[Any]:
+    shifted = _content(training.meta.data) if training.meta.data else None
+    return [asdict(training), _weights(training.backbone), _weights(training.similarity.encoder), shifted]
+
+
 def _of_audit(study: Study, cell: Cell) -> list[Any]:
-    return [
-        _content(study.data[cell.data]["train"]),
-        "eval" in study.data[cell.data],
-        cell.planted,
-        cell.fraction,
-        cell.seed,
-        asdict(study.auditing(seed=cell.seed)),
-        asdict(study.training(study.baseline, seed=cell.seed)),
-    ]
+    config, training = study.auditing(seed=cell.seed), study.training(study.baseline, seed=cell.seed)
+    voters = [_weights(each) for each in (config.votes.backbone, *config.votes.voters) if each != "columns"]
+    return [_of_data(study, cell), asdict(config), voters, _of_training(training)]
 
 
 def _digest(study: Study, cell: Cell) -> str:
-    """A hash of all that decides the cell."""
+    """A hash of all that decides the cell: the data, the options, and the weights that they name."""
     policy = study.repair(cell.method)
-    return _hashed(
-        [
-            _content(study.data[cell.data]["train"]),
-            _content(study.data[cell.data].get("eval", study.data[cell.data]["train"])),
-            "eval" in study.data[cell.data],
-            cell.planted,
-            cell.fraction,
-            cell.seed,
-            asdict(study.training(cell.method, seed=cell.seed)),
-            [policy, _of_audit(study, cell)] if policy is not None else None,
-        ]
-    )
+    training = _of_training(study.training(cell.method, seed=cell.seed))
+    audited = [policy, _of_audit(study, cell)] if policy is not None else None
+    return _hashed([_of_data(study, cell), training, audited])
+
+
+@cache
+def _weights(name: str) -> str:
+    return checkpoint_identity(name)
 
 
 @cache

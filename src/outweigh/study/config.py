@@ -1,5 +1,6 @@
 """What a study file says: data, methods, seeds, planted noise, fractions. Imports nothing heavy."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from difflib import get_close_matches
@@ -66,12 +67,15 @@ class Study:
                 raise ConfigError(f"data {name}: got {files!r}, want train, or train and eval, a file each.")
         if self.baseline not in self.methods:
             raise ConfigError(f"baseline: got {self.baseline!r}, want one of {', '.join(self.methods)}.")
-        for name, shares, low, high in (
-            ("planted", self.planted, 0, 0.5),
-            ("fractions", self.fractions, 0, 1),
-        ):
-            if not shares or not all(low <= share <= high for share in shares) or 0 in self.fractions:
-                raise ConfigError(f"{name}: got {list(shares)}, want numbers from {low} to {high}.")
+        if not self.planted or not all(0 <= share <= 0.5 for share in self.planted):
+            raise ConfigError(f"planted: got {list(self.planted)}, want numbers from 0 to 0.5.")
+        if not self.fractions or not all(0 < share <= 1 for share in self.fractions):
+            raise ConfigError(f"fractions: got {list(self.fractions)}, want numbers above 0, at most 1.")
+        for name, options in (("train", self.train), ("audit", self.audit), *self.methods.items()):
+            if not isinstance(options, Mapping):
+                raise ConfigError(f"{name}: got {options!r}, want a mapping of options, as {{}}.")
+            if "seed" in options:
+                raise ConfigError(f"{name}, seed: is the cell's. List it under seeds.")
         for name in self.methods:
             self.training(name, seed=0)
         self.auditing(seed=0)
@@ -88,7 +92,7 @@ class Study:
         Raises:
             ConfigError: no such policy.
         """
-        policy = (self.methods[method] or {}).get("repair")
+        policy = self.methods[method].get("repair")
         if policy is not None and policy not in (*POLICIES, *PRESETS):
             raise ConfigError(
                 f"methods {method}, repair: got {policy!r}, want one of {', '.join((*POLICIES, *PRESETS))}."
@@ -102,7 +106,7 @@ class Study:
             ConfigError: an option that training does not have.
         """
         self.repair(method)
-        own = {key: value for key, value in (self.methods[method] or {}).items() if key != "repair"}
+        own = {key: value for key, value in self.methods[method].items() if key != "repair"}
         return configured(TrainConfig, merged(self.train, own) | {"seed": seed}, f"methods {method}")
 
     def auditing(self, *, seed: int) -> AuditConfig:
@@ -114,6 +118,15 @@ class Study:
         return configured(AuditConfig, merged(AUDIT, self.audit) | {"seed": seed}, "audit")
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML as of version 1.2, where 1e-5 is a number."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
 def read_study(path: Path) -> Study:
     """The study of a YAML file; its relative paths are relative to the working directory.
 
@@ -121,7 +134,7 @@ def read_study(path: Path) -> Study:
         ConfigError: no file, no YAML, or an unknown entry.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except OSError as error:
         raise ConfigError(f"{path}: can't be read ({error.strerror}).") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -154,7 +167,11 @@ def configured(cls: type[T], options: Mapping[str, Any], where: str) -> T:
         if get_origin(hints[name]) is Literal and value not in get_args(hints[name]):
             choices = ", ".join(map(str, get_args(hints[name])))
             raise ConfigError(f"{where}, {name}: got {value!r}, want one of {choices}.")
-        nested = is_dataclass(hints[name]) and isinstance(value, Mapping)
+        nested = is_dataclass(hints[name])
+        if nested and not isinstance(value, Mapping):
+            raise ConfigError(f"{where}, {name}: got {value!r}, want a mapping of its options.")
+        if float in (hints[name], *get_args(hints[name])) and isinstance(value, str | bool):
+            raise ConfigError(f"{where}, {name}: got {value!r}, want a number.")
         given[name] = configured(hints[name], value, f"{where}, {name}") if nested else value
     try:
         return cls(**given)

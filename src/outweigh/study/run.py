@@ -1,4 +1,4 @@
-"""`outweigh study`: every cell, then the table and the figure, rewritten as cells end."""
+"""`outweigh study`: every cell, then the table and the figure of those that ended well."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from outweigh.data.writing import replaced_whole
+from outweigh.errors import OutweighError, TrainingError
 from outweigh.steps.record import headed, write_json
 from outweigh.study.cells import run_cells
 from outweigh.study.config import Cell, Study, read_study
@@ -14,7 +15,7 @@ from outweigh.study.table import markdown, study_lines
 from outweigh.training.contrast import check_contrast
 from outweigh.training.items import asked_columns
 
-Told = Callable[[Cell, dict[str, Any], bool], None]
+Told = Callable[[Cell, dict[str, Any] | OutweighError, bool], None]
 
 
 def run_study(
@@ -26,7 +27,8 @@ def run_study(
     `told` is called with each cell as it ends, what it found, and whether it was there already.
 
     Raises:
-        ConfigError, DataError, ModelError, TrainingError: with what to do.
+        ConfigError: before the first cell, where the study can't mean what it says.
+        TrainingError: cells failed; the table of the others is written before.
     """
     study = study if isinstance(study, Study) else read_study(Path(study))
     for method in study.methods:  # before an hour has passed
@@ -35,16 +37,28 @@ def run_study(
         check_contrast(training)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    found = {}
+    found, failed = {}, {}
     for cell, each, known in run_cells(study, out, jobs=jobs):
-        found[cell] = each
+        if isinstance(each, OutweighError):
+            failed[cell] = each
+        else:
+            found[cell] = each
         if told is not None:
             told(cell, each, known)
-    ordered = {cell: found[cell] for cell in study.cells}
-    lines = study_lines(study, ordered)
-    results = headed("study", 0) | {"study": asdict(study), "lines": [asdict(line) for line in lines]}
+    lines = study_lines(study, {cell: found[cell] for cell in study.cells if cell in found})
+    results = headed("study", 0) | {
+        "study": asdict(study),
+        "lines": [asdict(line) for line in lines],
+        "failed": {str(cell): str(error) for cell, error in failed.items()},
+    }
     write_json(out / "study.json", results)
     with replaced_whole(out / "table.md") as file:
         file.write(markdown(study, lines).encode())
     draw_gains(lines, out / "gains.png")
+    if failed:
+        (cell, error), *_ = failed.items()
+        raise TrainingError(
+            f"study: {len(failed)} of {len(study.cells)} cells failed, the first: {cell}: {error} The others "
+            f"are in {out / 'table.md'}."
+        )
     return results

@@ -100,8 +100,8 @@ def markdown(study: Study, lines: Sequence[Line]) -> str:
     names = ("data", "planted", "pairs", "method", "seeds", "accuracy, %", "log loss", "gain, points [95 %]",
              "p, corrected", "recovered", "audit AUROC", "seconds", "times")  # fmt: skip
     rows = [
-        f"Gains are over `{study.baseline}` on the same seeds and held-out pairs; intervals draw both anew; "
-        "p is Holm's over all lines. Plus/minus is the standard deviation over seeds.\n",
+        f"Gains are over `{study.baseline}` on the same seeds and held-out pairs; intervals are for other "
+        "seeds on other pairs; p is Holm's over all lines; plus/minus is the deviation over seeds.\n",
         f"| {' | '.join(names)} |",
         f"|{'---|' * len(names)}",
     ]

@@ -130,7 +130,8 @@ def spike(watch: Watch) -> str | None:
     """The cause where the loss, or the gradient that MetaRM ascends, has jumped."""
     for name, words in (("loss", "loss"), ("meta_gradient", "meta gradient")):
         values = [log[name] for log in watch.logs if name in log]
-        if len(values) > SPIKE_LOGS and values[-1] > SPIKE * (usual := median(values[:-1])):
+        usual = median(values[:-1]) if len(values) > SPIKE_LOGS else 0.0
+        if 0 < SPIKE * usual < values[-1]:  # of a loss that may be negative nothing is said
             return f"the {words} is {values[-1]:.3g}, before it was {usual:.3g} (median)"
     return None
 

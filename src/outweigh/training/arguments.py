@@ -68,6 +68,12 @@ def training_arguments(
         "dataloader_pin_memory": device.type == "cuda",
     }
     try:
-        return TrainingArguments(**{**settings, **config.trainer})
+        found = TrainingArguments(**{**settings, **config.trainer})
     except (TypeError, ValueError) as error:
         raise ConfigError(f"trainer: {error} Want fields of transformers.TrainingArguments.") from None
+    if found.n_gpu > 1:
+        raise ConfigError(
+            f"devices: got one process for {found.n_gpu} GPUs, want one each. Start with accelerate launch "
+            "-m outweigh.cli.main, or choose one with CUDA_VISIBLE_DEVICES=0."
+        )
+    return found

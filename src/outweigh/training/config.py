@@ -1,6 +1,6 @@
 """What a training run can be told, a line of meaning under each field. Imports nothing heavy."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from outweigh.data.config import TokenConfig
@@ -69,6 +69,14 @@ class ContrastConfig:
                 raise ConfigError(
                     f"contrast {name}: got {getattr(self, name)!r}, want one of {', '.join(known)}."
                 )
+        own = {"none": (), "simcse": ("of", "coefficient", "temperature")}.get(self.kind)
+        for each in fields(self):
+            if (
+                own is not None
+                and each.name not in (*own, "kind")
+                and getattr(self, each.name) != each.default
+            ):
+                raise ConfigError(f"contrast {each.name}: has no meaning with kind {self.kind}.")
         for name in ("coefficient", "temperature", "prototypes", "epsilon", "rounds"):
             value = getattr(self, name)
             if value is not None and not value > 0:

@@ -80,7 +80,7 @@ class Contrast:
         total = loss_S.sum() / count if self.config.kind == "simcse" else own
         share: Tensor = self.coefficient * (total + (own - total).detach())
         self.seen = {"contrast": own.detach() * count / (end - start)}
-        self.seen["contrast_share"] = share.detach() / (share + beside).detach()
+        self.seen["contrast_share"] = share.detach() / (share.detach() + beside.detach().abs())
         return share
 
     def _losses(self, view_SH: Tensor, other_SH: Tensor) -> Tensor:

@@ -218,7 +218,9 @@ def _saved(
     if trainer.is_world_process_zero():
         with full_disk_named(output), appearing_whole(output / "model") as folder:
             reward_model.save(folder)
-            results["reload_deviation"] = check_reload(folder, texts[:GUARDED], rewards[:GUARDED])
+            results["reload_deviation"] = check_reload(
+                folder, texts[:GUARDED], rewards[:GUARDED], trust_remote_code=config.trust_remote_code
+            )
             write_card(folder, REWARD_MODEL, config.backbone, results)
     trainer.accelerator.wait_for_everyone()
     return Trained(reward_model, results)

@@ -12,6 +12,7 @@ from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from outweigh.errors import ConfigError
 from outweigh.models.batches import (
     length_batches,
     pad,
@@ -103,6 +104,9 @@ class PairTrainer(WholeCheckpoints):
         self.token_layer = token_layer  # the reward's, where the loss is at every token
         self.model_accepts_loss_kwargs = True
         self.loss_is_scaled_for_ga = True
+        whole_weights = meta is not None or (contrast is not None and contrast.prototype_KH is not None)
+        if whole_weights and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
+            raise ConfigError("meta, or contrast swav: needs whole weights on each device. Train with DDP.")
         self._window = torch.zeros(8, dtype=torch.float64)  # sums over the pairs since the last log
         self._whole: _Whole | None = None  # where the step takes several batches
         self.first_pass_seconds = 0.0
@@ -167,6 +171,10 @@ class PairTrainer(WholeCheckpoints):
         return {
             need: known[need] if need in LIVE else batch[f"column_{need}"].repeat(views) for need in needs
         }
+
+    def _prepare_input(self, data: Any) -> Any:
+        # DeepSpeed's would cast columns to bf16, which has 8 bits: a log-probability of -350.7 would be -350
+        return data.to(self.args.device) if isinstance(data, Tensor) else super()._prepare_input(data)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
