@@ -170,7 +170,8 @@ def configured(cls: type[T], options: Mapping[str, Any], where: str) -> T:
         nested = is_dataclass(hints[name])
         if nested and not isinstance(value, Mapping):
             raise ConfigError(f"{where}, {name}: got {value!r}, want a mapping of its options.")
-        if float in (hints[name], *get_args(hints[name])) and isinstance(value, str | bool):
+        wanted = {hints[name], *get_args(hints[name])}
+        if float in wanted and str not in wanted and isinstance(value, str | bool):
             raise ConfigError(f"{where}, {name}: got {value!r}, want a number.")
         given[name] = configured(hints[name], value, f"{where}, {name}") if nested else value
     try:
