@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -112,13 +113,10 @@ def run_cell(study: Study, cell: Cell, out: Path) -> dict[str, Any] | OutweighEr
 
 @contextmanager
 def _folder(study: Study, cell: Cell, out: Path) -> Iterator[Path]:
-    """A folder of the cell's and this process's own, gone afterwards."""
-    work = out / "work" / f"{_digest(study, cell)}-{os.getpid()}"
-    work.mkdir(parents=True)
-    try:
-        yield work
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+    """A folder of the cell's own, gone afterwards."""
+    (out / "work").mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out / "work", prefix=f"{_digest(study, cell)}-") as work:
+        yield Path(work)
 
 
 def _found_by(study: Study, cell: Cell, out: Path, work: Path) -> dict[str, Any]:
