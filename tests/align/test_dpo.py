@@ -206,6 +206,22 @@ def test_a_run_resumes_and_a_finished_one_is_not_overwritten(tiny_llama, wordy_p
     assert largest_difference(straight, again) == 0
 
 
+def test_a_reference_of_another_vocabulary_is_refused(tiny_llama, other_policy, wordy_pairs, tmp_path):
+    shutil.copytree(other_policy, tmp_path / "other")
+    tokenizer = AutoTokenizer.from_pretrained(other_policy)
+    tokenizer.add_tokens(["tea"])
+    tokenizer.save_pretrained(tmp_path / "other")
+    config = configured(tiny_llama, reference=str(tmp_path / "other"))
+    with pytest.raises(ConfigError, match="has another vocabulary"):
+        fit_policy(PairSet.from_rows(wordy_pairs[:20]), config, tmp_path / "out")
+
+
+def test_columns_that_the_squared_loss_does_not_read_are_named(tiny_llama, wordy_pairs, tmp_path, caplog):
+    rows = [row | {"margin": 0.5, "flip_rate": 0.0} for row in wordy_pairs[:20]]
+    fit_policy(PairSet.from_rows(rows), configured(tiny_llama, loss="squared"), tmp_path)
+    assert "loss squared reads no margin: those columns have no effect" in caplog.text
+
+
 def test_an_encoder_is_refused(tiny_bert, wordy_pairs, tmp_path):
     with pytest.raises(ModelError, match="no causal model, its checkpoint lacks"):
         fit_policy(PairSet.from_rows(wordy_pairs), configured(tiny_bert), tmp_path)

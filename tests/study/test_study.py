@@ -144,6 +144,12 @@ def test_no_difference_is_found_to_be_one_in_a_twentieth_of_studies(seeds, of_se
     assert np.mean([each.low <= 0 <= each.high for each in found]) > 0.91
 
 
+def test_two_seeds_that_disagree_far_more_than_pairs_are_too_few():
+    draw, unit = np.random.default_rng(1), Unit("prompt", np.arange(80) // 2, 40)
+    null = (draw.normal(size=(2, 80)) + draw.normal(size=(2, 1)) for _ in range(1000))
+    assert 0.07 < np.mean([gain_over_seeds(each, unit).p_value < 0.05 for each in null]) < 0.16
+
+
 def test_one_seed_is_students_test_over_pairs():
     values = np.random.default_rng(2).normal(0.2, 1, size=60)
     found, expected = gain_over_seeds(values[None], Unit("pair", np.arange(60), 60)), ttest_1samp(values, 0)

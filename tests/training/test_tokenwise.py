@@ -89,6 +89,7 @@ def test_it_learns_with_sources_of_every_kind(tiny_llama, wordy_pairs, tmp_path)
     )  # fmt: skip
     trained = fit(PairSet.from_rows(wordy_pairs), config, tmp_path)
     assert trained.results["log"][-2]["accuracy"] > 0.9
+    assert {"capped", "margin"} <= set(trained.results["log"][0])  # what the alarms judge by
 
 
 def test_encoders_and_further_views_are_refused(tiny_bert, tiny_llama, wordy_pairs, tmp_path):

@@ -13,12 +13,11 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from outweigh.data.config import TokenConfig
 from outweigh.data.records import Text
 from outweigh.data.rendering import Renderer
-from outweigh.data.tokens import encode, truncate
 from outweigh.errors import ModelError
 from outweigh.models.batches import length_batches, order_back, pad, token_budget
 from outweigh.models.loading import explained, load_tokenizer, quiet, resolve, set_dropout
 from outweigh.models.precision import autocast_dtype, default_device
-from outweigh.models.reward import CHUNK, Scorer
+from outweigh.models.reward import Scorer, encoded_chunks
 
 COMMON_VOCABULARY = 32_768
 """Tokens; with more of them fewer texts share a forward."""
@@ -124,12 +123,11 @@ class Policy(Scorer):
 
     def score_texts(self, texts: Sequence[tuple[Text, Text]]) -> np.ndarray:
         """log p(response | prompt) of each text, float64 (N,). Texts that are too long are cut."""
-        found = [np.empty(0)]
-        for start in range(0, len(texts), CHUNK):
-            encoded = encode(texts[start : start + CHUNK], self.renderer)
-            cut = [truncate(text, self.tokens.max_tokens) for text in encoded]
-            found.append(self.score_ids([text.ids for text in cut], [text.start for text in cut]))
-        return np.concatenate(found)
+        chunks = encoded_chunks(texts, self.renderer, self.tokens.max_tokens)
+        found = (
+            self.score_ids([text.ids for text in each], [text.start for text in each]) for each in chunks
+        )
+        return np.concatenate([np.empty(0), *found])
 
     @torch.inference_mode()
     def score_ids(self, ids: Sequence[Sequence[int]], starts: Sequence[int]) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +16,7 @@ from outweigh.data.pairs import PairSet
 from outweigh.data.records import Text
 from outweigh.data.rendering import Renderer
 from outweigh.data.rows import prompt_text, response_text
-from outweigh.data.tokens import encode, truncate
+from outweigh.data.tokens import Encoded, encode, truncate
 from outweigh.errors import ConfigError
 from outweigh.models.batches import rewards_of, token_budget
 from outweigh.models.loading import load_classifier, load_tokenizer, quiet
@@ -137,11 +137,10 @@ class RewardModel(Scorer):
 
     def score_texts(self, texts: Sequence[tuple[Text, Text]]) -> np.ndarray:
         """Reward of each (prompt, response), float64 (N,). Texts that are too long are cut as in training."""
-        rewards = []
-        for start in range(0, len(texts), CHUNK):
-            encoded = encode(texts[start : start + CHUNK], self.renderer)
-            rewards.append(self.score_ids([truncate(text, self.tokens.max_tokens).ids for text in encoded]))
-        return np.concatenate(rewards) if rewards else np.empty(0)
+        chunks = encoded_chunks(texts, self.renderer, self.tokens.max_tokens)
+        return np.concatenate(
+            [np.empty(0), *(self.score_ids([text.ids for text in each]) for each in chunks)]
+        )
 
     @torch.inference_mode()
     def score_ids(self, ids: Sequence[Sequence[int]]) -> np.ndarray:
@@ -165,6 +164,14 @@ class RewardModel(Scorer):
         self.tokenizer.save_pretrained(folder)
         about = {"tokens": asdict(self.tokens), "origin": self.origin and self.origin._asdict()}
         (folder / SETTINGS).write_text(json.dumps(about, indent=1))
+
+
+def encoded_chunks(
+    texts: Sequence[tuple[Text, Text]], renderer: Renderer, max_tokens: int
+) -> Iterator[list[Encoded]]:
+    """The texts as token ids, cut as in training, some thousands at a time."""
+    for start in range(0, len(texts), CHUNK):
+        yield [truncate(text, max_tokens) for text in encode(texts[start : start + CHUNK], renderer)]
 
 
 def _longest(model: Any, tokenizer: Any) -> int:

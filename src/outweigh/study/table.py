@@ -44,7 +44,8 @@ def study_lines(study: Study, found: Found) -> list[Line]:
     corrected = holm([line.gain.p_value for line in compared if line.gain is not None])
     of_line = {id(line): p_value for line, p_value in zip(compared, corrected, strict=True)}
     return [
-        replace(line, corrected=of_line.get(id(line)), recovered=_recovered(line, lines)) for line in lines
+        replace(line, corrected=of_line.get(id(line)), recovered=_recovered(line, lines, study.baseline))
+        for line in lines
     ]
 
 
@@ -84,12 +85,12 @@ def _lines(study: Study, found: Found, units: Mapping[str, Unit]) -> Iterator[Li
             )
 
 
-def _recovered(line: Line, lines: Sequence[Line]) -> float | None:
+def _recovered(line: Line, lines: Sequence[Line], baseline: str) -> float | None:
     """The gain over what the planted flips have cost the baseline; None where they cost nothing."""
     if line.gain is None or line.planted == 0:
         return None
     alike = [each for each in lines if (each.data, each.fraction) == (line.data, line.fraction)]
-    base = {each.planted: each.accuracy for each in alike if each.gain is None}
+    base = {each.planted: each.accuracy for each in alike if each.method == baseline}
     if not {0, line.planted} <= set(base) or (lost := base[0] - base[line.planted]) <= 0:
         return None
     return line.gain.value / lost
