@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from outweigh.errors import ConfigError, ShapeError
-from outweigh.objectives.batch import batch_margin, exponential_batch_margin
+from outweigh.objectives.batch import batch_margin, batch_sum, exponential_batch_margin
 from outweigh.objectives.pairwise import pairwise_loss
 
 STEP = torch.tensor([3.0, 1.0, -1.0, 5.0])  # mean 2
@@ -57,3 +57,36 @@ def test_a_step_of_one_pair_another_shape_and_another_threshold_are_refused():
         exponential_batch_margin(torch.ones(4, 1), STEP)
     with pytest.raises(ConfigError, match=r"threshold: got 'median'"):
         batch_margin(STEP, STEP, threshold="median")
+
+
+def test_the_batch_sum_is_the_squared_mean_of_all_rewards_times_the_pairs():
+    chosen = torch.tensor([2.0, -1.0, 4.0], dtype=torch.float64, requires_grad=True)
+    rejected = torch.tensor([0.5, 1.0, 0.0], dtype=torch.float64, requires_grad=True)
+    whole = 3 * torch.cat([chosen, rejected]).mean() ** 2  # mean 6.5 / 6
+    assert whole.item() == pytest.approx(3 * (6.5 / 6) ** 2)
+    expected = torch.autograd.grad(whole, [chosen, rejected])
+    term = batch_sum(chosen, rejected, chosen + rejected)
+    assert term.mean().item() == pytest.approx(whole.item(), rel=1e-12)
+    torch.testing.assert_close(torch.autograd.grad(term.mean(), [chosen, rejected]), expected)
+
+
+def test_a_part_of_the_step_brings_its_part_of_the_batch_sum():
+    reward_S2 = torch.tensor([[2.0, 0.5], [-1.0, 1.0], [4.0, 0.0]], requires_grad=True)
+    parts = [
+        batch_sum(part[:, 0], part[:, 1], reward_S2.sum(1)).sum() / 3
+        for part in (reward_S2[:1], reward_S2[1:])
+    ]
+    whole = 3 * reward_S2.mean() ** 2
+    torch.testing.assert_close(sum(parts), whole)
+    (found,), (expected,) = (torch.autograd.grad(each, [reward_S2]) for each in (sum(parts), whole))
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_batch_sum_that_is_0_already_costs_and_pulls_nothing():
+    chosen = torch.tensor([3.0, 5.0], requires_grad=True)
+    term = batch_sum(chosen, torch.tensor([-8.0, 0.0]), torch.tensor([-5.0, 5.0]))
+    (slope,) = torch.autograd.grad(term.sum(), [chosen])
+    assert term.tolist() == [0.0, 0.0]
+    assert slope.tolist() == [0.0, 0.0]
+    with pytest.raises(ShapeError, match=r"batch sum: got rewards \(2,\) and \(3,\)"):
+        batch_sum(chosen, torch.zeros(3), torch.zeros(2))

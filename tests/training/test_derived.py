@@ -104,13 +104,20 @@ def test_a_random_cap_trains_and_is_no_constant(tiny_llama, wordy_pairs, tmp_pat
     assert largest_difference(weights(tmp_path / "random/model"), weights(tmp_path / "fixed/model")) > 1e-6
 
 
-def test_a_margin_of_the_step_is_the_same_however_the_step_is_cut(tiny_llama, wordy_pairs, tmp_path):
+@pytest.mark.parametrize("of_step", [{"margin": "batch"}, {"auxiliary": {"batch-sum": 0.5}}])
+def test_what_is_of_the_step_is_the_same_however_the_step_is_cut(tiny_llama, wordy_pairs, tmp_path, of_step):
     pairs = PairSet.from_rows(wordy_pairs)
-    config = configured(tiny_llama, margin="batch", batch_pairs=12, learning_rate=1e-3)
-    for name, device_pairs in (("whole", None), ("cut", 3)):
-        trained = fit(pairs, replace(config, device_pairs=device_pairs), tmp_path / name)
+    plain = configured(tiny_llama, batch_pairs=12, learning_rate=1e-3)
+    runs = {
+        "plain": plain,
+        "whole": replace(plain, **of_step),
+        "cut": replace(plain, device_pairs=3, **of_step),
+    }
+    for name, config in runs.items():
+        trained = fit(pairs, config, tmp_path / name)
         assert (trained.results["seconds"]["first pass"] > 0) == (name == "cut")
-    assert largest_difference(weights(tmp_path / "whole/model"), weights(tmp_path / "cut/model")) < 1e-6
+    plain, whole, cut = (weights(tmp_path / name / "model") for name in runs)
+    assert largest_difference(whole, cut) < 1e-6 < largest_difference(whole, plain)
 
 
 def test_the_first_pass_sees_the_gaps_that_training_sees_dropout_and_all(

@@ -48,6 +48,7 @@ SETTINGS = {
     "plain": {},
     "batch margin": {"margin": "batch"},
     "batch margin, accumulated": {"margin": "batch", "device_pairs": 2},
+    "batch sum, accumulated": {"auxiliary": {"batch-sum": 0.5}, "device_pairs": 2},
     "simcse, accumulated": SIMCSE | {"device_pairs": 2},
     "swav": SWAV,
     "metarm, accumulated": {"meta": {"rho": 0.05, "responses": 3, "prompts": 4}, "device_pairs": 2},

@@ -1,9 +1,10 @@
-"""Margins from the gaps of the optimizer step itself: its mean is what pairs below it are asked for."""
+"""What is of the whole optimizer step: margins from its gaps, and a term that keeps its rewards near 0."""
 
 import torch
 from torch import Tensor
 
 from outweigh.errors import ConfigError, ShapeError
+from outweigh.objectives.shapes import at_least_float32
 
 LARGEST = 10.0
 """Nats; the exponential margin overflows without a limit. Ours: the source has none."""
@@ -51,6 +52,32 @@ def exponential_batch_margin(gap: Tensor, step_gap: Tensor, *, limit: float = LA
     mean, std = step_gap.mean(), step_gap.std(correction=0).clamp(min=1e-12)
     exponent = ((mean - gap) / std * mean).clamp(max=torch.tensor(limit).log().item())
     return torch.where(gap < mean, exponent.exp(), torch.zeros_like(gap))
+
+
+def batch_sum(chosen: Tensor, rejected: Tensor, step_sum: Tensor) -> Tensor:
+    """Batch sum-to-zero regularisation (BSR) of each pair, (B,), in squared nats.
+
+    Its mean over the step's S pairs, and the gradient that each pair has of that, are those of
+
+        S * mean(rewards)^2          over all 2 S rewards of the step
+
+    `chosen` and `rejected` (B,) are these pairs' rewards, `step_sum` (S,) the sums r_chosen + r_rejected of
+    all pairs of the optimizer step, over devices and accumulation. The authors try coefficients of 1e-4, 1e-3
+    and 1e-2, and train with 1e-3.
+
+    Raises:
+        ShapeError: the tensors are not of shapes (B,), (B,) and (S,).
+    Source: Hong et al. 2025, arXiv:2505.07271, section 4.2, times the number of pairs as in the authors'
+        code; there the batch is a device's, here the step's.
+    """
+    if chosen.dim() != 1 or chosen.shape != rejected.shape or step_sum.dim() != 1:
+        raise ShapeError(
+            f"batch sum: got rewards {tuple(chosen.shape)} and {tuple(rejected.shape)} of a step "
+            f"{tuple(step_sum.shape)}, want (B,), (B,) and (S,)."
+        )
+    mean = at_least_float32(step_sum).detach().mean() / 2
+    own = at_least_float32(chosen) + at_least_float32(rejected)
+    return len(step_sum) * mean * (mean + own - own.detach())  # the step's value, this pair's gradient
 
 
 def _checked(gap: Tensor, step_gap: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from outweigh.errors import ConfigError
-from outweigh.objectives.batch import batch_margin, exponential_batch_margin
+from outweigh.objectives.batch import batch_margin, batch_sum, exponential_batch_margin
 from outweigh.objectives.caps import betas_of_cosine, betas_of_length, cosine_cap, length_cap, random_cap
 from outweigh.objectives.pairwise import squared_reward_sum
 from outweigh.objectives.spec import Spec
@@ -23,9 +23,11 @@ LEAST_CAP = 1e-3
 """A capped gap rests at half its cap: under 0 the loss would prefer the rejected response."""
 
 
-LIVE = ("gap", "step_gap", "item", "step")
-"""What the trainer itself gives: the pairs' gaps, (B,), and those of the whole optimizer step, (S,), both
-without gradient; the pairs' places among the data; the number of the step."""
+OF_STEP = ("step_gap", "step_sum")
+"""Gaps, and sums of both rewards, of all pairs of the optimizer step, (S,), without gradient."""
+LIVE = ("gap", *OF_STEP, "item", "step")
+"""What the trainer itself gives: the pairs' gaps, (B,), without gradient; what is of the whole step; the
+pairs' places among the data; the number of the step."""
 DERIVED = ("length_ratio", "cosine")
 """Columns worked out from the texts before training, where a source needs them."""
 
@@ -188,8 +190,19 @@ WEIGHTS: dict[str, Source] = {
 }
 SOURCES = {"margin": MARGINS, "flip_rate": FLIP_RATES, "cap": CAPS, "weight": WEIGHTS}
 
-AUXILIARY: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"centring": squared_reward_sum}
-"""Terms added to the loss with a coefficient: name -> function of both rewards, (B,) in and out."""
+
+class Term(NamedTuple):
+    """A function of both rewards, (B,) in and out, and of what else it needs of LIVE."""
+
+    function: Callable[..., Tensor]
+    needs: tuple[str, ...] = ()
+
+
+AUXILIARY: dict[str, Term] = {
+    "centring": Term(squared_reward_sum),
+    "batch-sum": Term(batch_sum, needs=("step_sum",)),
+}
+"""Terms added to the loss with a coefficient."""
 
 
 def bind(key: str, spec: Spec, columns: Collection[str]) -> Bound | float | None:

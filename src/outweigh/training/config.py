@@ -160,7 +160,8 @@ class TrainConfig(FitConfig):
     """last: one gap a pair, where the reward is read; tokens: at every token from the first in which the
     responses differ, as PCRM's code has it, of causal models alone."""
     auxiliary: dict[str, float] = field(default_factory=dict)
-    """Further terms and their coefficients: centring keeps both rewards near 0 in sum."""
+    """Further terms and their coefficients: centring keeps each pair's rewards near 0 in sum, batch-sum those
+    of a step."""
     meta: MetaConfig = field(default_factory=MetaConfig)
     """MetaRM's step."""
     contrast: ContrastConfig = field(default_factory=ContrastConfig)

@@ -23,7 +23,7 @@ from outweigh.models.batches import (
 )
 from outweigh.objectives.listwise import plackett_luce
 from outweigh.objectives.pairwise import pairwise_loss
-from outweigh.objectives.sources import AUXILIARY, LIVE, Bound
+from outweigh.objectives.sources import AUXILIARY, LIVE, OF_STEP, Bound
 from outweigh.training.checkpoints import WholeCheckpoints
 from outweigh.training.collate import Collator, responses
 from outweigh.training.contrast import Contrast
@@ -51,7 +51,8 @@ class Objective(NamedTuple):
     @property
     def needs(self) -> tuple[str, ...]:
         """What the loss asks of a batch: columns, and what the trainer itself gives."""
-        return tuple(sorted({need for source in self.sources for need in source.needs}))
+        terms = [need for name in self.auxiliary for need in AUXILIARY[name].needs]
+        return tuple(sorted({*terms, *(need for source in self.sources for need in source.needs)}))
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -70,7 +71,7 @@ class Seen(NamedTuple):
 class _Whole(NamedTuple):
     """What a first pass saw of the whole step, over devices and batches, without gradient."""
 
-    gap: Tensor  # (S,)
+    reward: Tensor  # (S, 2), chosen and rejected
     features: Tensor | None  # (responses, views, H), where there is a contrastive term
 
 
@@ -141,7 +142,7 @@ class PairTrainer(WholeCheckpoints):
             return plackett_luce(rewards, ranks)
         views = len(reward_VR)
         chosen, rejected = reward_VR[:, ::2].flatten(), reward_VR[:, 1::2].flatten()
-        columns = self._columns((chosen - rejected).detach(), batch, views)
+        columns = self._columns(chosen.detach(), rejected.detach(), batch, views)
         given = {
             key: source(columns) if isinstance(source, Bound) else source
             for key in ("margin", "flip_rate", "cap", "weight")
@@ -149,7 +150,8 @@ class PairTrainer(WholeCheckpoints):
         }
         loss = self._pairwise(chosen - rejected, given, seen.tokens)
         for name, coefficient in self.objective.auxiliary.items():
-            loss = loss + coefficient * AUXILIARY[name](chosen, rejected)
+            term = AUXILIARY[name]
+            loss = loss + coefficient * term.function(chosen, rejected, *(columns[n] for n in term.needs))
         self._count((chosen - rejected).detach(), given, views)
         return loss.view(views, -1).mean(0)
 
@@ -161,13 +163,17 @@ class PairTrainer(WholeCheckpoints):
         }
         return mean_by_pair(self.objective.function(tokens.gap, **at_tokens), tokens)
 
-    def _columns(self, gap: Tensor, batch: Mapping[str, Tensor], views: int) -> dict[str, Tensor]:
+    def _columns(
+        self, chosen: Tensor, rejected: Tensor, batch: Mapping[str, Tensor], views: int
+    ) -> dict[str, Tensor]:
         """What the sources need, of every view: the batch's columns, and what only the trainer knows."""
-        known = {"gap": gap, "step": torch.tensor(self.state.global_step)}
+        known = {"gap": chosen - rejected, "step": torch.tensor(self.state.global_step)}
         known["item"] = batch["item"].repeat(views)
         needs = self.objective.needs
-        if "step_gap" in needs:
-            known["step_gap"] = self.accelerator.gather(gap) if self._whole is None else self._whole.gap
+        if not {*OF_STEP}.isdisjoint(needs):
+            own = torch.stack([chosen, rejected], 1)
+            reward_S2 = self.accelerator.gather(own) if self._whole is None else self._whole.reward
+            known |= {"step_gap": reward_S2[:, 0] - reward_S2[:, 1], "step_sum": reward_S2.sum(1)}
         return {
             need: known[need] if need in LIVE else batch[f"column_{need}"].repeat(views) for need in needs
         }
@@ -229,19 +235,19 @@ class PairTrainer(WholeCheckpoints):
     @torch.no_grad()
     def _first_pass(self, batches: Sequence[dict[str, Tensor]]) -> _Whole | None:
         """What the step's loss needs of all its pairs; None where it needs nothing or one batch has all."""
-        if len(batches) < 2 or ("step_gap" not in self.objective.needs and self.contrast is None):
+        if len(batches) < 2 or ({*OF_STEP}.isdisjoint(self.objective.needs) and self.contrast is None):
             return None
         started = time.monotonic()
-        gaps, features, count = [], [], 0
+        rewards, features, count = [], [], 0
         with self.same_dropout_after():
             for batch in batches:
                 reward_VR, feature_VRH, _ = self.views(self.model_wrapped, batch)
-                gaps.append((reward_VR[:, ::2] - reward_VR[:, 1::2]).flatten())
+                rewards.append(reward_VR.reshape(-1, 2))
                 features += [] if feature_VRH is None else [feature_VRH.transpose(0, 1)]
                 batch["start"] = torch.tensor(count)  # of its responses among the device's
                 count += reward_VR.shape[1]
-        gap = self.accelerator.gather(torch.cat(gaps))
-        whole = _Whole(gap, self.accelerator.gather(torch.cat(features)) if features else None)
+        reward = self.accelerator.gather(torch.cat(rewards))
+        whole = _Whole(reward, self.accelerator.gather(torch.cat(features)) if features else None)
         self.first_pass_seconds += time.monotonic() - started
         return whole
 
