@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "outweigh"
 LAYERS = [
-    *("errors", "optional", "progress", "data", "objectives", "metrics", "models", "training", "voting"),
+    *("errors", "optional", "progress", "data", "metrics", "objectives", "models", "training", "voting"),
     *("auditing", "denoising", "evaluation", "align", "report", "steps", "study", "cli"),
 ]
 FILES = sorted(path for path in SOURCE.rglob("*.py"))

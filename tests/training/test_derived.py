@@ -16,7 +16,7 @@ from outweigh.errors import ConfigError
 from outweigh.models.loading import load_tokenizer
 from outweigh.objectives.sources import MARGINS, Source
 from outweigh.training.config import SimilarityConfig, TrainConfig
-from outweigh.training.derived import cosines, length_ratio, length_ratios
+from outweigh.training.derived import cosines, differences, length_ratio, length_ratios
 from outweigh.training.fit import fit
 from outweigh.training.items import items_of
 
@@ -73,6 +73,21 @@ def test_a_cosine_is_of_the_encoders_mean_vectors(tiny_bert, tmp_path, wordy_pai
     assert found[2] == pytest.approx(by_hand, abs=5e-3)  # bf16 where the machine has it
 
 
+def test_a_difference_is_of_the_two_texts_vectors(tiny_bert, wordy_pairs, tmp_path):
+    similarity = SimilarityConfig(encoder=str(tiny_bert))
+    turned = [row | {"chosen": row["rejected"], "rejected": row["chosen"]} for row in wordy_pairs[:3]]
+    found, other = (
+        differences(
+            *tokens_of(PairSet.from_rows(rows), tiny_bert, tmp_path),
+            configured(tiny_bert, similarity=similarity),
+        )
+        for rows in (wordy_pairs[:3], turned)
+    )
+    assert found.shape[0] == 3
+    assert np.abs(found).max() > 1e-4
+    np.testing.assert_allclose(found, -other, atol=5e-3)
+
+
 def test_a_run_with_a_cap_says_what_its_caps_are(tiny_llama, wordy_pairs, tmp_path):
     trained = fit(PairSet.from_rows(wordy_pairs), configured(tiny_llama, cap="length"), tmp_path / "length")
     caps = trained.results["caps"]
@@ -80,6 +95,22 @@ def test_a_run_with_a_cap_says_what_its_caps_are(tiny_llama, wordy_pairs, tmp_pa
     # the longest ratio has the lowest cap: 10 / (s + .001) - 5
     assert caps["cap"]["0"] == pytest.approx(10 / (caps["length_ratio"]["1"] + 0.001) - 5, rel=1e-5)
     assert json.dumps(caps)
+
+
+def test_a_cap_can_be_learnt_and_named_again(tiny_llama, tiny_bert, wordy_pairs, tmp_path):
+    rows = [row | {"strength": float(place % 5)} for place, row in enumerate(wordy_pairs)]
+    pairs = PairSet.from_rows(rows, keep=["strength"])
+    config = configured(tiny_llama, similarity=SimilarityConfig(encoder=str(tiny_bert)), cap="learned")
+    caps = fit(pairs, config, tmp_path / "learned").results["caps"]
+    assert caps["saved"]["pairs"] == 15  # the last quarter
+    assert caps["saved"]["value"] == pytest.approx(caps["log_loss_fixed"] - caps["log_loss"])
+    assert json.dumps(caps)
+    again = replace(config, cap={"source": "learned", **caps["options"]})
+    named = fit(pairs, again, tmp_path / "again").results["caps"]
+    assert named["cap"] == caps["cap"]
+    assert "saved" not in named
+    with pytest.raises(ConfigError, match="cap from 'learned': the data has no column strength"):
+        fit(PairSet.from_rows(wordy_pairs), config, tmp_path / "without")
 
 
 def test_a_cap_at_or_under_nothing_is_refused_before_the_model_is_loaded(tiny_llama, wordy_pairs, tmp_path):

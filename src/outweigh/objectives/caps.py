@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import softplus
 
 from outweigh.errors import ConfigError
 
@@ -16,6 +17,9 @@ PRESETS: dict[str, dict[str, tuple[float, float]]] = {
 }
 """beta1 and beta3 of each feature and task. They add up to 5: responses that are alike are capped there."""
 BETA2 = 0.001
+LEARNED = {"base": 2.1, "by_length": 0.0, "by_cosine": 0.0, "by_strength": 0.0}
+"""Options of `learned_cap` before anything is learnt: a cap of 4.5 on every pair, PCRM's fixed one."""
+LEAST_LEARNED = 0.1  # nats
 BINS = 20  # of similarity, with equally many pairs each, where the betas are fitted
 HIGHEST_NOISE = 0.45  # of a bin: at one half the cap would be 0, and the loss would pull the gap there
 
@@ -105,6 +109,29 @@ def random_cap(item: Tensor, step: Tensor, *, low: float = 4.0, high: float = 5.
     return torch.tensor(drawn, dtype=torch.float32, device=item.device)
 
 
+def learned_cap(
+    length_ratio: Tensor,
+    cosine: Tensor,
+    strength: Tensor,
+    *,
+    base: Tensor | float = LEARNED["base"],
+    by_length: Tensor | float = LEARNED["by_length"],
+    by_cosine: Tensor | float = LEARNED["by_cosine"],
+    by_strength: Tensor | float = LEARNED["by_strength"],
+) -> Tensor:
+    """Cap of each pair, (B,) in nats: lower where responses are alike, higher where the label is sure.
+
+        cap = .1 + 2 softplus(base - by_length * length_ratio - by_cosine * angular + by_strength * strength)
+
+    With coefficients of 0 or more it is monotone in each; `angular` is of the cosine. Half of it is where the
+    gap rests.
+
+    Source: ours; what fits the coefficients is `objectives.learned.fit_learned_cap`.
+    """
+    room = base - by_length * length_ratio - by_cosine * angular(cosine) + by_strength * strength
+    return LEAST_LEARNED + 2 * softplus(torch.as_tensor(room))
+
+
 def betas(feature: str, preset: str, beta1: float | None, beta3: float | None) -> tuple[float, float]:
     """beta1 and beta3 as given, else the preset's.
 
@@ -120,16 +147,16 @@ def betas(feature: str, preset: str, beta1: float | None, beta3: float | None) -
 
 def betas_of_length(
     length_ratio: Tensor, wrong_probability: Tensor, *, beta2: float = BETA2, **others: Any
-) -> dict[str, float]:
+) -> tuple[dict[str, float], dict[str, Any]]:
     """The betas of `length_cap` that audited noise asks for: see `fitted_betas`."""
-    return fitted_betas(length_ratio.numpy(), wrong_probability.numpy(), beta2=beta2)
+    return fitted_betas(length_ratio.numpy(), wrong_probability.numpy(), beta2=beta2), {}
 
 
 def betas_of_cosine(
     cosine: Tensor, wrong_probability: Tensor, *, form: str = "angular", beta2: float = BETA2, **others: Any
-) -> dict[str, float]:
+) -> tuple[dict[str, float], dict[str, Any]]:
     """The betas of `cosine_cap` that audited noise asks for: see `fitted_betas`."""
-    return fitted_betas(similarity(cosine, form).numpy(), wrong_probability.numpy(), beta2=beta2)
+    return fitted_betas(similarity(cosine, form).numpy(), wrong_probability.numpy(), beta2=beta2), {}
 
 
 def fitted_betas(

@@ -6,6 +6,7 @@ its options: `margin: strength`, `margin: 0.5`, `margin: {source: strength, scal
 
 from collections.abc import Callable, Collection, Mapping
 from inspect import signature
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -13,7 +14,15 @@ from torch import Tensor
 
 from outweigh.errors import ConfigError
 from outweigh.objectives.batch import batch_margin, batch_sum, exponential_batch_margin
-from outweigh.objectives.caps import betas_of_cosine, betas_of_length, cosine_cap, length_cap, random_cap
+from outweigh.objectives.caps import (
+    betas_of_cosine,
+    betas_of_length,
+    cosine_cap,
+    learned_cap,
+    length_cap,
+    random_cap,
+)
+from outweigh.objectives.learned import fit_learned_cap
 from outweigh.objectives.pairwise import squared_reward_sum
 from outweigh.objectives.spec import Spec
 
@@ -28,19 +37,22 @@ OF_STEP = ("step_gap", "step_sum")
 LIVE = ("gap", *OF_STEP, "item", "step")
 """What the trainer itself gives: the pairs' gaps, (B,), without gradient; what is of the whole step; the
 pairs' places among the data; the number of the step."""
-DERIVED = ("length_ratio", "cosine")
-"""Columns worked out from the texts before training, where a source needs them."""
+DERIVED = ("length_ratio", "cosine", "difference", "prompt")
+"""Columns worked out from the texts before training, where a source needs them: `difference` is of their
+features, (N, H), `prompt` numbers the prompts."""
 
 
 class Fit(NamedTuple):
-    """What finds a source's options in the whole data, before training: columns (N,) -> options."""
+    """What finds a source's options in the whole data, before training: columns (N,) -> options, and what
+    there is to say of them."""
 
-    function: Callable[..., dict[str, float]]
+    function: Callable[..., tuple[dict[str, float], dict[str, Any]]]
     needs: tuple[str, ...]
+    always: bool = False  # unless options are given; else where `beta: auto` asks for it
 
 
 class Source(NamedTuple):
-    """A function of columns (B,) and options, the columns that it needs, and what fits it (`beta: auto`)."""
+    """A function of columns (B,) and options, the columns that it needs, and what fits it."""
 
     function: Callable[..., Tensor]
     needs: tuple[str, ...] = ()
@@ -55,6 +67,7 @@ class Bound(NamedTuple):
     needs: tuple[str, ...]
     options: dict[str, Any]
     fit: Fit | None = None  # to be called before training
+    found: Mapping[str, Any] = MappingProxyType({})  # by the fit
 
     def __call__(self, columns: Mapping[str, Tensor]) -> Tensor:
         return self.function(*(columns[need] for need in self.needs), **self.options)
@@ -63,8 +76,8 @@ class Bound(NamedTuple):
         """The source with the options that its fit finds in the whole data's columns, each (N,)."""
         if self.fit is None:
             return self
-        found = self.fit.function(*(columns[need] for need in self.fit.needs), **self.options)
-        return self._replace(options=self.options | found, fit=None)
+        options, found = self.fit.function(*(columns[need] for need in self.fit.needs), **self.options)
+        return self._replace(options=self.options | options, fit=None, found=found)
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -181,6 +194,15 @@ CAPS: dict[str, Source] = {
     "cosine": Source(
         cosine_cap, needs=("cosine",), fit=Fit(betas_of_cosine, needs=("cosine", "wrong_probability"))
     ),
+    "learned": Source(
+        learned_cap,
+        needs=("length_ratio", "cosine", "strength"),
+        fit=Fit(
+            fit_learned_cap,
+            needs=("length_ratio", "cosine", "strength", "difference", "prompt"),
+            always=True,
+        ),
+    ),
     "random": Source(random_cap, needs=("item", "step")),
 }
 WEIGHTS: dict[str, Source] = {
@@ -247,7 +269,7 @@ def named(key: str, spec: Spec) -> Bound | float | None:
     fit = _asked_fit(key, name, source, options)
     known = [p.name for p in signature(source.function).parameters.values() if p.kind is p.KEYWORD_ONLY]
     if unknown := sorted(set(options) - set(known)):
-        known += ["beta"] if source.fit else []
+        known += ["beta"] if source.fit and not source.fit.always else []
         raise ConfigError(
             f"{key} from {name!r}: unknown option {', '.join(unknown)}, want {', '.join(known) or 'none'}."
         )
@@ -255,7 +277,9 @@ def named(key: str, spec: Spec) -> Bound | float | None:
 
 
 def _asked_fit(key: str, name: str, source: Source, options: dict[str, Any]) -> Fit | None:
-    """The fit that `beta: auto` asks for, taken out of the options."""
+    """The fit asked for, by naming the source, or by `beta: auto`, which is taken out of the options."""
+    if source.fit is not None and source.fit.always:
+        return None if options else source.fit
     if source.fit is None or "beta" not in options:
         return None
     if (asked := options.pop("beta")) != "auto":

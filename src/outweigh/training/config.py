@@ -95,7 +95,7 @@ class FitConfig:
     flip_rate: Spec = "auto"
     """Chance that a label is wrong: none, a number, column, rating, votes or robust."""
     cap: Spec = "auto"
-    """Gap allowed: none, a number, column, length, cosine or random."""
+    """Gap allowed: none, a number, column, length, cosine, learned or random."""
     weight: Spec = "auto"
     """Weight of a pair: none, a number, column, rating or row (a row of K responses weighs as one pair)."""
     batch_pairs: int = 16

@@ -11,7 +11,7 @@ from torch import Tensor, from_numpy
 from outweigh.data.config import TokenConfig
 from outweigh.data.records import Text
 from outweigh.errors import ConfigError
-from outweigh.models.features import Encoder, text_vectors
+from outweigh.models.features import DEPTH, Encoder, text_vectors
 from outweigh.objectives.sources import LIVE, Bound
 from outweigh.training.config import SimilarityConfig, TrainConfig
 from outweigh.training.items import Items
@@ -54,26 +54,43 @@ def length_ratio(chosen: list[int], rejected: list[int]) -> float:
 
 def cosines(items: Items, dataset: datasets.Dataset, config: TrainConfig) -> np.ndarray:
     """Cosine of the two texts' vectors, (B,) in [-1, 1], as `config.similarity` says."""
+    cosine = []
+    for vectors in _vectors(items, config, depth=1.0):
+        unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        cosine.append((unit[::2] * unit[1::2]).sum(1))
+    return np.concatenate(cosine).clip(-1, 1)
+
+
+def differences(items: Items, dataset: datasets.Dataset, config: TrainConfig) -> np.ndarray:
+    """Vector of the chosen text less that of the rejected one, (B, H), from the layer that serves probes."""
+    return np.concatenate([vectors[::2] - vectors[1::2] for vectors in _vectors(items, config, depth=DEPTH)])
+
+
+def _vectors(items: Items, config: TrainConfig, *, depth: float) -> Iterator[np.ndarray]:
+    """Vectors of both texts of some pairs at a time, (2 b, H), chosen first."""
     how, count = config.similarity, _count(items)
     encoder = Encoder(
         backbone=how.encoder,
         tokens=TokenConfig(max_tokens=how.max_tokens, template=config.tokens.template),
-        depth=1.0,
+        depth=depth,
         pooling=how.pooling,
         trust_remote_code=config.trust_remote_code,
     )
     vectors = text_vectors(_texts(items, how), 2 * count, encoder, key=f"{items.key} {how.text}")
-    cosine_B = np.empty(count)
-    for start in range(0, count, CHUNK):
-        part = vectors[2 * start : 2 * (start + CHUNK)]
-        unit = part / np.maximum(np.linalg.norm(part, axis=1, keepdims=True), 1e-12)
-        cosine_B[start : start + CHUNK] = (unit[::2] * unit[1::2]).sum(1)
-    return cosine_B.clip(-1, 1)
+    return (vectors[2 * start : 2 * (start + CHUNK)] for start in range(0, count, CHUNK))
+
+
+def prompts(items: Items, dataset: datasets.Dataset, config: TrainConfig) -> np.ndarray:
+    """A number for each distinct prompt, (B,)."""
+    numbers: dict[Text, int] = {}
+    return np.array([numbers.setdefault(item.prompt, len(numbers)) for item in items.read()])
 
 
 DERIVE: dict[str, Callable[[Items, datasets.Dataset, TrainConfig], np.ndarray]] = {
     "length_ratio": length_ratios,
     "cosine": cosines,
+    "difference": differences,
+    "prompt": prompts,
 }
 
 
@@ -131,7 +148,7 @@ def check_caps(objective: Objective, columns: Mapping[str, Tensor]) -> dict[str,
             100 * open_share,
             OPEN_CAP,
         )
-    found = {"cap": _quantiles(cap_B), "open_share": open_share, "options": cap.options}
+    found = {"cap": _quantiles(cap_B), "open_share": open_share, "options": cap.options, **cap.found}
     return found | {need: _quantiles(columns[need].double().numpy()) for need in stored}
 
 
