@@ -1,12 +1,15 @@
 """Each alarm sounds where it should, and stays silent where it should not."""
 
 import logging
+from dataclasses import replace
 
 import pytest
 from transformers import TrainerControl, TrainerState
 
 from outweigh.data.config import TokenConfig
 from outweigh.data.pairs import PairSet
+from outweigh.errors import ConfigError
+from outweigh.steps.train import train
 from outweigh.training.alarms import ALARMS, AlarmCallback, Watch
 from outweigh.training.config import TrainConfig
 from outweigh.training.fit import fit
@@ -25,6 +28,7 @@ def watching(evaluations=(HELD_OUT,), **training):
 SOUNDING = {
     "memorised": watching([HELD_OUT, HELD_OUT | {"eval_log_loss": 0.7}], log_loss=0.05),
     "overfitted": watching(accuracy=0.95),
+    "under-plain": Watch([HEALTHY], [HELD_OUT], [HELD_OUT | {"eval_accuracy": 0.74}]),  # by .06 of 1 / 20
     "running-away": watching(gap=15.0, gap_std=15.0),  # sqrt(15^2 + 15^2) = 21.2
     "equal-rewards": watching(ties=0.9),
     "not-finite": watching(loss=float("nan")),
@@ -40,6 +44,7 @@ SILENT = {
         [HELD_OUT, HELD_OUT | {"eval_log_loss": 0.5}], log_loss=0.05
     ),  # validation still falls
     "overfitted": watching([HELD_OUT | {"eval_pairs": 8.0}], accuracy=0.95),  # 8 pairs say nothing
+    "under-plain": Watch([HEALTHY], [HELD_OUT], [HELD_OUT | {"eval_accuracy": 0.72}]),
     "running-away": watching(gap=12.0, gap_std=12.0),
     "equal-rewards": watching(ties=0.2),
     "not-finite": watching(),
@@ -114,3 +119,26 @@ def test_a_learning_rate_far_too_high_sounds_an_alarm_and_can_stop_training(
 
 def test_healthy_training_is_silent(tiny_llama, wordy_pairs, tmp_path):
     assert trained(tmp_path, tiny_llama, wordy_pairs, learning_rate=1e-3) == {}
+
+
+def test_training_that_ends_under_plain_training_says_so(tiny_llama, wordy_pairs, tmp_path):
+    config = TrainConfig(
+        backbone=str(tiny_llama), tokens=TokenConfig(max_tokens=96), precision="fp32", validation=0.3,
+        epochs=4.0, learning_rate=3e-3,
+    )  # fmt: skip
+    pairs = PairSet.from_rows(wordy_pairs)
+    train(pairs, out=tmp_path / "plain", config=config)
+    alike = replace(config, beside=str(tmp_path / "plain"))
+    assert fit(pairs, alike, tmp_path / "alike").results["alarms"] == {}
+    unlearnt = fit(pairs, replace(alike, learning_rate=1e-9), tmp_path / "unlearnt").results["alarms"]
+    assert "after as much plain training" in unlearnt["under-plain"]["cause"]
+
+
+def test_a_training_to_compare_with_must_be_there_and_be_alike(tiny_llama, wordy_pairs, tmp_path):
+    pairs, tokens = PairSet.from_rows(wordy_pairs), TokenConfig(max_tokens=96)
+    config = TrainConfig(backbone=str(tiny_llama), tokens=tokens, validation=0.3)
+    with pytest.raises(ConfigError, match=r"nowhere/results\.json holds no results of a training"):
+        fit(pairs, replace(config, beside="nowhere"), tmp_path / "one")
+    train(pairs, out=tmp_path / "plain", config=config)
+    with pytest.raises(ConfigError, match=r"plain differs in epochs, seed\. Train both on the same pairs"):
+        fit(pairs, replace(config, epochs=2.0, seed=1, beside=str(tmp_path / "plain")), tmp_path / "two")

@@ -1,13 +1,18 @@
 """Alarms while training: what has gone wrong, what it means, what to do. Each speaks once."""
 
+import json
 import logging
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from outweigh.errors import ConfigError
+from outweigh.training.config import TrainConfig
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +31,8 @@ MOST_CAPPED = 0.5
 """Share of pairs whose gap has reached its cap: the cap, not the labels, then says what is learnt."""
 LARGEST_MARGIN = 3.0
 """Mean size of the margin in standard deviations of the gap; above it nearly every pair falls short."""
+ALIKE = ("epochs", "batch_pairs", "evaluations", "validation", "seed")
+"""What two trainings must share for their validation accuracies to be compared evaluation by evaluation."""
 SPIKE = 5.0
 """Times the median of the logs before."""
 SPIKE_LOGS = 5
@@ -40,6 +47,7 @@ class Watch:
 
     logs: list[Mapping[str, float]] = field(default_factory=list)
     evaluations: list[Mapping[str, float]] = field(default_factory=list)
+    plain: list[Mapping[str, float]] = field(default_factory=list)  # evaluations of the training beside it
     pad_token: int | None = None
     eos_token: int | None = None
     tokenizer_pad_token: int | None = None
@@ -78,6 +86,18 @@ def overfitted(watch: Watch) -> str | None:
     if accuracy - held_out <= ACCURACY_DROP + noise:
         return None
     return f"accuracy {accuracy:.3f} on the training pairs, {held_out:.3f} on the validation part"
+
+
+def under_plain(watch: Watch) -> str | None:
+    """The cause where validation accuracy is under that of plain training after as many steps."""
+    place = len(watch.evaluations) - 1
+    if not 0 <= place < len(watch.plain):
+        return None
+    accuracy, plain = (each[place]["eval_accuracy"] for each in (watch.evaluations, watch.plain))
+    # About two standard errors of the difference of two models on the same pairs
+    if plain - accuracy <= 1 / math.sqrt(watch.evaluations[place]["eval_pairs"]):
+        return None
+    return f"accuracy {accuracy:.3f} on the validation part, {plain:.3f} after as much plain training"
 
 
 def running_away(watch: Watch) -> str | None:
@@ -148,6 +168,7 @@ def padding_mismatch(watch: Watch) -> str | None:
 ALARMS: dict[str, Alarm] = {
     "memorised": Alarm(memorised, "Train fewer epochs, lower the learning rate, or repair the labels first."),
     "overfitted": Alarm(overfitted, "Train fewer epochs, use more pairs, or fewer trainable layers."),
+    "under-plain": Alarm(under_plain, "Go back to plain training, or weaken what you added to it."),
     "running-away": Alarm(running_away, "Add auxiliary centring (0.01), a cap, or lower the learning rate."),
     "equal-rewards": Alarm(
         equal_rewards, "Check that the responses differ after truncation, and that pad is not EOS."
@@ -164,11 +185,46 @@ ALARMS: dict[str, Alarm] = {
 }
 
 
+def plain_course(config: TrainConfig, pairs: int) -> list[Mapping[str, float]]:
+    """The evaluations of the training in `config.beside`; none where there is no such folder.
+
+    Raises:
+        ConfigError: no watched training lies there, or one of other pairs, length or seed.
+    """
+    if config.beside is None:
+        return []
+    path = Path(config.beside) / "results.json"
+    try:
+        theirs = json.loads(path.read_text(encoding="utf-8"))["train"]["model"]
+        found = [each for each in theirs["log"] if "eval_accuracy" in each]
+        differ = [name for name in ALIKE if theirs["config"][name] != getattr(config, name)]
+        differ += ["pairs"] if theirs["pairs"] != pairs else []
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ConfigError(
+            f"beside: {path} holds no results of a training. Give the folder of an outweigh train."
+        ) from None
+    if differ or not found:
+        raise ConfigError(
+            f"beside: {config.beside} differs in {', '.join(differ) or 'that it was not watched'}. Train both "
+            "on the same pairs, as long, with a validation part and the same seed."
+        )
+    return found
+
+
 class AlarmCallback(TrainerCallback):
     """Sounds each alarm once, keeps what was said in `fired`, and ends training if it is told to."""
 
-    def __init__(self, tokenizer: Any, *, stop: bool = False, silent: Collection[str] = ()) -> None:
-        self.watch = Watch(eos_token=tokenizer.eos_token_id, tokenizer_pad_token=tokenizer.pad_token_id)
+    def __init__(
+        self,
+        tokenizer: Any,
+        *,
+        stop: bool = False,
+        silent: Collection[str] = (),
+        plain: Sequence[Mapping[str, float]] = (),
+    ) -> None:
+        self.watch = Watch(
+            plain=list(plain), eos_token=tokenizer.eos_token_id, tokenizer_pad_token=tokenizer.pad_token_id
+        )
         self.stop = stop
         self.silent = silent
         self.fired: dict[str, dict[str, str | int]] = {}

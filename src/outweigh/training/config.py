@@ -166,3 +166,5 @@ class TrainConfig(FitConfig):
     """MetaRM's step."""
     contrast: ContrastConfig = field(default_factory=ContrastConfig)
     """The contrastive term; it needs dropout, which the paper has at 0.05."""
+    beside: str | None = None
+    """Folder of a plain training on the same pairs: an alarm tells where accuracy falls under its."""

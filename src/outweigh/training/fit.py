@@ -24,7 +24,7 @@ from outweigh.models.guard import check_reload
 from outweigh.models.loading import load_classifier, load_tokenizer, reward_layer
 from outweigh.models.precision import autocast_dtype, default_device
 from outweigh.models.reward import Origin, RewardModel
-from outweigh.training.alarms import AlarmCallback
+from outweigh.training.alarms import AlarmCallback, plain_course
 from outweigh.training.arguments import training_arguments
 from outweigh.training.bar import StepBar
 from outweigh.training.card import REWARD_MODEL, write_card
@@ -83,6 +83,7 @@ def fit(
     rows = token_rows(items, config, eval_data, renderer)
     seconds = {"tokens": time.monotonic() - started}
     check_steps(objective, config, len(rows.train))
+    plain = plain_course(config, len(rows.train))
     items, objective, caps = prepared(objective, items, rows.train, config)
     meta = meta_step(config, renderer)
     model = load_classifier(
@@ -93,7 +94,7 @@ def fit(
     choose_attention(model, device, autocast_dtype(device, config.precision), config.tokens.max_tokens)
     rate = learning_rate(model, config)
     model = trainable(model, config)
-    alarms = AlarmCallback(tokenizer, stop=config.stop_on_alarm)
+    alarms = AlarmCallback(tokenizer, stop=config.stop_on_alarm, plain=plain)
     trainer = PairTrainer(
         model=model,
         args=training_arguments(
