@@ -205,7 +205,7 @@ def plain_course(config: TrainConfig, pairs: int) -> list[Mapping[str, float]]:
         ) from None
     if differ or not found:
         raise ConfigError(
-            f"beside: {config.beside} differs in {', '.join(differ) or 'that it was not watched'}. Train both "
+            f"beside: {config.beside} differs in {', '.join(differ) or 'not being watched'}. Train both "
             "on the same pairs, as long, with a validation part and the same seed."
         )
     return found
