@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import outweigh
 from outweigh.align.config import DPOConfig
 from outweigh.align.dpo import fit_policy
+from outweigh.align.implicit import ImplicitReward
 from outweigh.align.trainer import PolicyTrainer
 from outweigh.cli.main import main
 from outweigh.data.config import TokenConfig
@@ -169,6 +170,31 @@ def test_the_implicit_reward_starts_at_zero_and_follows_the_reference(
     assert abs(first_batch[0][1].item() - np.log(2)) > 1e-3
 
 
+@pytest.mark.parametrize("average", [False, True])
+def test_what_a_policy_implies_is_its_log_ratio_to_the_reference(tiny_llama, other_policy, average):
+    policy, reference = (Policy.load(each, precision="fp32") for each in (other_policy, tiny_llama))
+    implied = ImplicitReward(policy, reference, beta=0.3, average=average)
+    found = implied.score(["Ask."], ["Please do."])
+    ratio = policy.score(["Ask."], ["Please do."]) - reference.score(["Ask."], ["Please do."])
+    np.testing.assert_allclose(
+        found, 0.3 * ratio / (12 if average else 1), rtol=1e-6
+    )  # a space, 10 bytes, </s>
+    assert abs(found[0]) > 1e-3
+    same = ImplicitReward(policy, policy, beta=0.3, average=average)
+    assert same.score(["Ask.", None], ["Please do.", "No."]).tolist() == [0.0, 0.0]
+
+
+def test_a_policy_is_evaluated_by_what_it_implies(tiny_llama, wordy_pairs, tmp_path):
+    config = configured(tiny_llama, learning_rate=3e-3, epochs=6, validation=0.0)
+    found = outweigh.align_dpo(wordy_pairs[:40], out=tmp_path, config=config, eval=wordy_pairs[40:])
+    judged = found["evaluation"]["policy"]
+    assert judged.accuracy.pairs == 20
+    assert judged.accuracy.value > 0.9
+    assert (
+        json.loads((tmp_path / "results.json").read_text())["evaluation"]["policy"]["accuracy"]["pairs"] == 20
+    )
+
+
 def test_a_step_is_the_same_however_it_is_cut_with_every_kind_of_source(tiny_llama, wordy_pairs, tmp_path):
     rows = [row | {"votes_chosen": 4, "votes_rejected": 1, "votes_equal": 0} for row in wordy_pairs]
     config = configured(
@@ -245,8 +271,9 @@ def test_from_the_command_line(tiny_llama, wordy_pairs, tmp_path, capsys):
     data, out = tmp_path / "pairs.jsonl", tmp_path / "out"
     data.write_text("".join(json.dumps(row) + "\n" for row in wordy_pairs))
     told = ["align", "dpo", str(data), "--out", str(out), "--backbone", str(tiny_llama)]
-    assert main([*told, "--tokens.max-tokens", "96", "--validation", "0.2"]) == 0
+    assert main([*told, "--tokens.max-tokens", "96", "--validation", "0.2", "--eval", str(data)]) == 0
     said = capsys.readouterr().out
+    assert "implicit reward" in said and "longer one wins" in said
     assert "Implicit reward on" in said and f"The policy is in {out / 'policy'}" in said
     assert json.loads((out / "results.json").read_text())["align"]["policy"]["pairs"] == 48
     assert (out / "policy/README.md").read_text().count("text-generation") == 1

@@ -21,6 +21,8 @@ class Align:
     """File, folder or Hub data set to train on."""
     out: Path
     """Folder for the policy, its checkpoints and results."""
+    eval: str | None = None
+    """Pairs to evaluate the finished policy's implicit reward on, once."""
     resume: bool = False
     """Go on from the newest whole checkpoint in DIR."""
     on_bad_rows: OnBadRows = "error"
@@ -33,6 +35,7 @@ def main(arguments: Sequence[str]) -> None:
     """Parses and aligns."""
     told = parse(Align, arguments)
     from outweigh.cli.show import cap_lines, policy_lines, show, show_plan
+    from outweigh.evaluation.tables import evaluation_tables
     from outweigh.steps.align import align_dpo
     from outweigh.steps.plan import TRAINING_PASSES, planned
 
@@ -47,8 +50,15 @@ def main(arguments: Sequence[str]) -> None:
         )
         return show_plan(told.common, plan)
     results = align_dpo(
-        told.data, out=told.out, config=told.settings, on_bad_rows=told.on_bad_rows, resume=told.resume
+        told.data,
+        out=told.out,
+        config=told.settings,
+        eval=told.eval,
+        on_bad_rows=told.on_bad_rows,
+        resume=told.resume,
     )
     policy = results["align"]["policy"]
-    lines = [*cap_lines(policy), *policy_lines(policy), f"The policy is in {told.out / 'policy'}."]
-    show(told.common, results, lines)
+    found = results.get("evaluation", {}).values()
+    tables = [evaluation_tables(each, title=f"{told.eval}, implicit reward") for each in found]
+    last = f"The policy is in {told.out / 'policy'}."
+    show(told.common, results, [*tables, *cap_lines(policy), *policy_lines(policy), last])

@@ -6,7 +6,9 @@ from typing import Any
 
 from outweigh.align.config import DPOConfig
 from outweigh.align.dpo import fit_policy
+from outweigh.align.implicit import implicit_reward
 from outweigh.data.pairs import Data, OnBadRows, PairSet, read_pairs
+from outweigh.steps.evaluate import judged
 from outweigh.steps.record import Stopwatch, described, headed, peak_memory, write_json, write_run
 from outweigh.training.items import asked_columns
 
@@ -16,10 +18,13 @@ def align_dpo(
     *,
     out: str | Path,
     config: DPOConfig | None = None,
+    eval: Data | PairSet | None = None,
     on_bad_rows: OnBadRows = "error",
     resume: bool = False,
 ) -> dict[str, Any]:
     """The results of aligning a policy with the data, as in `out/results.json`; it is saved in `out/policy`.
+
+    With `eval`, the implicit reward of the finished policy is evaluated there, once.
 
     Raises:
         DataError, ConfigError, ModelError, TrainingError: with what to do.
@@ -31,12 +36,15 @@ def align_dpo(
         if pairs.counts.bad_rows:
             pairs.write_bad_rows(out / "bad_rows.jsonl")
         about = described(data, pairs)
+        held_out = None if eval is None else read_pairs(eval, on_bad_rows=on_bad_rows)
     write_run(out, "align dpo", asdict(config), about)
     aligned = fit_policy(pairs, config, out, resume=resume)
-    results = {
-        **headed("align dpo", config.seed),
-        "data": about,
-        "align": {"policy": aligned.results},
+    results = {**headed("align dpo", config.seed), "data": about, "align": {"policy": aligned.results}}
+    if held_out is not None:
+        with clock("evaluation"):
+            implied = implicit_reward(aligned.policy, config)
+            results["evaluation"] = {"policy": judged(implied, held_out, seed=config.seed).evaluation}
+    results |= {
         "seconds": {**clock.seconds, **aligned.results["seconds"]},
         "peak_memory_bytes": peak_memory(),
     }
