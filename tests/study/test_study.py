@@ -13,7 +13,8 @@ from outweigh.errors import ConfigError, DataError, ShapeError
 from outweigh.metrics.intervals import Unit
 from outweigh.metrics.paired import Gain, gain_over_seeds, holm
 from outweigh.study import cells
-from outweigh.study.config import AUDIT, Cell, Study, configured, merged, read_study
+from outweigh.study.config import AUDIT, Cell, Changes, Study, configured, merged, read_study
+from outweigh.study.pairs import CHANGED, change_pairs, held_out_pairs, write_pairs
 from outweigh.study.run import run_study
 from outweigh.study.table import study_lines
 from outweigh.training.config import TrainConfig
@@ -84,7 +85,8 @@ def test_what_decides_a_cell_decides_whether_it_is_known(grid, tmp_path, files):
 
 
 def test_jobs_in_processes_of_their_own_find_the_same(grid, tmp_path):
-    small = grid | {"seeds": [0], "planted": [0.2], "methods": {"plain": {}, "flip": {"repair": "flip"}}}
+    methods = {"plain": {}, "flip": {"repair": "flip"}, "strongest": {"only": [0.5, 1.0]}}
+    small = grid | {"seeds": [0], "planted": [0.2], "methods": methods}
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(small, sort_keys=False))
     one = run_study(tmp_path / "study.yaml", out=tmp_path / "one")
     two = run_study(tmp_path / "study.yaml", out=tmp_path / "two", jobs=2)
@@ -93,8 +95,43 @@ def test_jobs_in_processes_of_their_own_find_the_same(grid, tmp_path):
         assert first["log_loss"] == pytest.approx(second["log_loss"], abs=1e-4)
 
 
+@pytest.fixture
+def audited(grid, files, tmp_path):
+    study = configured(Study, grid | {"seeds": (0,)}, "here")
+    cell = Cell("words", 0.2, 1.0, 0, "flip")
+    write_pairs(files, cell, tmp_path / "pairs.jsonl")
+    return cells._audited(study, cell, tmp_path / "audits", tmp_path / "pairs.jsonl")
+
+
+def changed(audited, work, **changes):
+    work.mkdir()
+    actions = change_pairs(audited, Changes(**changes), 0, work)
+    return actions, [json.loads(line) for line in (work / CHANGED).read_text().splitlines()]
+
+
+def test_a_tenth_by_strength_can_be_trained_on_alone_and_turned_round(audited, tmp_path):
+    _, everything = changed(audited, tmp_path / "all", repair="keep")
+    _, weakest = changed(audited, tmp_path / "weakest", only=(0.0, 0.1))
+    _, turned = changed(audited, tmp_path / "turned", only=(0.0, 0.1), flipped=True)
+    strengths = sorted(row["strength"] for row in everything)
+    assert len(everything) == 120
+    assert sorted(row["strength"] for row in weakest) == strengths[:12]
+    assert [row["chosen"] for row in turned] == [row["rejected"] for row in weakest]
+    assert [row["row"] for row in weakest] == sorted(row["row"] for row in weakest)
+
+
+def test_shuffled_an_audit_flips_as_many_pairs_but_others(audited, tmp_path):
+    ours, rows = changed(audited, tmp_path / "ours", repair="secrets-flip")
+    theirs, others = changed(audited, tmp_path / "theirs", repair="secrets-flip", shuffled=True)
+    assert ours == theirs and ours["flip"] == 12
+    assert sorted(row["strength"] for row in rows) == sorted(row["strength"] for row in others)
+    assert {row["row"] for row in rows if row["action"] == "flip"} != {
+        row["row"] for row in others if row["action"] == "flip"
+    }
+
+
 def test_planted_flips_turn_their_rows_round(grid, tmp_path, files):
-    marks = cells._write_pairs(files, Cell("words", 0.25, 0.5, 3, "plain"), tmp_path / "pairs.jsonl")
+    marks = write_pairs(files, Cell("words", 0.25, 0.5, 3, "plain"), tmp_path / "pairs.jsonl")
     rows = [json.loads(line) for line in (tmp_path / "pairs.jsonl").read_text().splitlines()]
     assert len(rows) == 60 and sum(marks) == 15
     assert all(row["chosen"].startswith("Give") == mark for row, mark in zip(rows, marks, strict=True))
@@ -102,9 +139,9 @@ def test_planted_flips_turn_their_rows_round(grid, tmp_path, files):
 
 def test_without_an_eval_file_a_quarter_of_the_prompts_is_held_out(files, tmp_path):
     alone = {"train": files["train"]}
-    cells._write_pairs(alone, Cell("words", 0.0, 1.0, 3, "plain"), tmp_path / "pairs.jsonl")
+    write_pairs(alone, Cell("words", 0.0, 1.0, 3, "plain"), tmp_path / "pairs.jsonl")
     trained = {json.loads(line)["prompt"] for line in (tmp_path / "pairs.jsonl").read_text().splitlines()}
-    held = {pair.prompt[0].content for pair in cells.held_out_pairs(alone)}
+    held = {pair.prompt[0].content for pair in held_out_pairs(alone)}
     assert len(held) == 30 and len(trained) == 90 and not held & trained
 
 
@@ -177,6 +214,15 @@ def test_holm_is_its_steps():
             "methods plain: unknown entry 'epoch'. Did you mean 'epochs'?",
         ),
         ({"methods": {"plain": {"repair": "flop"}}}, "methods plain, repair: got 'flop', want one of keep"),
+        (
+            {"methods": {"plain": {"only": [0.5, 0.5]}}},
+            r"methods plain, only: got \[0.5, 0.5\], want two shares",
+        ),
+        ({"methods": {"plain": {"flipped": True}}}, "methods plain, flipped: has no meaning without only"),
+        (
+            {"methods": {"plain": {"shuffled": True}}},
+            "methods plain, shuffled: has no meaning without repair or only",
+        ),
         ({"baseline": "none"}, "baseline: got 'none', want one of plain"),
         ({"planted": [0.7]}, r"planted: got \[0.7\], want numbers from 0 to 0.5"),
         ({"seeds": 3}, "seeds: got 3, want a list"),
@@ -236,7 +282,7 @@ def test_rows_without_a_pair_are_refused_with_their_place(tmp_path, grid):
     (tmp_path / "bad.jsonl").write_text('{"prompt": "a", "responses": ["b", "c"]}\n')
     with pytest.raises(DataError, match=r"bad\.jsonl:1: want chosen and rejected"):
         files = {"train": str(tmp_path / "bad.jsonl"), "eval": "unread"}
-        cells._write_pairs(files, Cell("x", 0.0, 1.0, 0, "plain"), tmp_path / "out.jsonl")
+        write_pairs(files, Cell("x", 0.0, 1.0, 0, "plain"), tmp_path / "out.jsonl")
 
 
 def test_options_merge_entry_by_entry_but_a_source_stands_alone():

@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -19,25 +19,17 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from outweigh.auditing.trust import planted_flips
-from outweigh.data.files import content_hash, raw_rows
-from outweigh.data.pairs import PairSet, read_pairs
-from outweigh.data.split import hold_out
-from outweigh.data.writing import swap_row, write_rows
-from outweigh.errors import DataError, OutweighError
+from outweigh.data.files import content_hash
+from outweigh.errors import OutweighError
 from outweigh.metrics.detection import auroc
 from outweigh.models.features import checkpoint_identity
 from outweigh.models.reward import RewardModel
 from outweigh.steps.audit import audit
-from outweigh.steps.denoise import denoise
 from outweigh.steps.record import Stopwatch, write_json
 from outweigh.steps.train import train
 from outweigh.study.config import Cell, Study
+from outweigh.study.pairs import CHANGED, change_pairs, held_out_pairs, write_pairs
 from outweigh.training.config import TrainConfig
-
-HELD_OUT = 0.25
-"""Share of the training file's prompts that are held out where there is no eval file."""
-PLANTED_SEED = 1000  # added to a cell's seed, so that flips and training don't draw the same numbers
 
 
 def run_cells(
@@ -75,10 +67,12 @@ def _in_processes(
     with ProcessPoolExecutor(
         jobs, mp_context=get_context("spawn"), initializer=_share, initargs=(jobs,)
     ) as workers:
-        audits = {_hashed(_of_audit(study, cell)): cell for cell in work if study.repair(cell.method)}
+        audits = {
+            _hashed(_of_audit(study, cell)): cell for cell in work if study.changes(cell.method).audited
+        }
         try:
-            for audited in [workers.submit(audit_cell, study, cell, out) for cell in audits.values()]:
-                audited.result()
+            for done in [workers.submit(audit_cell, study, cell, out) for cell in audits.values()]:
+                done.result()
             running = {workers.submit(run_cell, study, cell, out): cell for cell in work}
             for future in as_completed(running):
                 yield running[future], future.result()
@@ -95,7 +89,7 @@ def _share(jobs: int) -> None:
 def audit_cell(study: Study, cell: Cell, out: Path) -> None:
     """Nothing; the audit that the cell needs is there, unless it fails, which the cell will say."""
     with _folder(study, cell, out) as work, suppress(OutweighError):
-        _write_pairs(study.data[cell.data], cell, work / "pairs.jsonl")
+        write_pairs(study.data[cell.data], cell, work / "pairs.jsonl")
         _audited(study, cell, out, work / "pairs.jsonl")
 
 
@@ -120,18 +114,16 @@ def _folder(study: Study, cell: Cell, out: Path) -> Iterator[Path]:
 
 
 def _found_by(study: Study, cell: Cell, out: Path, work: Path) -> dict[str, Any]:
-    files, policy = study.data[cell.data], study.repair(cell.method)
+    files, changes = study.data[cell.data], study.changes(cell.method)
     pairs, found, clock = work / "pairs.jsonl", {}, Stopwatch()
-    planted = _write_pairs(files, cell, pairs)
-    if policy is not None:
+    planted = write_pairs(files, cell, pairs)
+    if changes.audited:
         audited = _audited(study, cell, out, pairs)
         clock.seconds["audit"] = audited["seconds"]
         found = _found(audited, planted)
         with clock("denoise"):
-            repaired = denoise(
-                audited["pairs"], audit=audited["folder"], out=work / "repaired.jsonl", policy=policy
-            )
-        found["actions"], pairs = repaired["actions"], work / "repaired.jsonl"
+            found["actions"] = change_pairs(audited, changes, cell.seed, work)
+        pairs = work / CHANGED
     with clock("training"):
         trained = train(pairs, out=work / "run", config=study.training(cell.method, seed=cell.seed))
     with clock("scoring"):
@@ -143,35 +135,6 @@ def _found_by(study: Study, cell: Cell, out: Path, work: Path) -> dict[str, Any]
         "alarms": trained["train"]["model"]["alarms"],
         "found": found,
     }
-
-
-def held_out_pairs(files: Mapping[str, str]) -> PairSet:
-    """The pairs that all cells of a data set are judged on."""
-    pairs = read_pairs(files.get("eval", files["train"]))
-    return pairs if "eval" in files else pairs.select(hold_out(pairs, HELD_OUT, 0, "prompt").eval)
-
-
-def _write_pairs(files: Mapping[str, str], cell: Cell, path: Path) -> list[bool]:
-    """The cell's share of the pairs goes to `path`, some labels turned round; which ones, row by row.
-
-    Raises:
-        DataError: a row has no chosen and rejected.
-    """
-    rows = [raw.values for raw in raw_rows(files["train"]) if raw.values is not None]
-    for number, row in enumerate(rows, 1):
-        if not {"chosen", "rejected"} <= set(row):
-            raise DataError(f"{files['train']}:{number}: want chosen and rejected. Make pairs of it first.")
-    if "eval" not in files:
-        pairs = read_pairs(files["train"])
-        rows = [rows[row] for row in pairs.rows[hold_out(pairs, HELD_OUT, 0, "prompt").train]]
-    rng = np.random.default_rng(cell.seed)
-    drawn = np.sort(rng.permutation(len(rows))[: max(1, round(cell.fraction * len(rows)))])
-    turned = planted_flips(len(drawn), PLANTED_SEED + cell.seed, cell.planted)
-    write_rows(
-        path,
-        (swap_row(rows[place]) if turn else rows[place] for place, turn in zip(drawn, turned, strict=True)),
-    )
-    return [bool(each) for each in turned]
 
 
 def _audited(study: Study, cell: Cell, out: Path, pairs: Path) -> dict[str, Any]:
@@ -229,9 +192,9 @@ def _of_audit(study: Study, cell: Cell) -> list[Any]:
 
 def _digest(study: Study, cell: Cell) -> str:
     """A hash of all that decides the cell: the data, the options, and the weights that they name."""
-    policy = study.repair(cell.method)
+    changes = study.changes(cell.method)
     training = _of_training(study.training(cell.method, seed=cell.seed))
-    audited = [policy, _of_audit(study, cell)] if policy is not None else None
+    audited = [asdict(changes), _of_audit(study, cell)] if changes.audited else None
     return _hashed([_of_data(study, cell), training, audited])
 
 

@@ -22,6 +22,9 @@ AUDIT: dict[str, Any] = {"policy": "flip", "trust": False, "votes": {"method": "
 where the gate would have kept the labels, too."""
 
 
+CHANGES = ("repair", "only", "flipped", "shuffled")
+
+
 class Cell(NamedTuple):
     """One run of a study."""
 
@@ -38,6 +41,38 @@ class Cell(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Changes:
+    """What a method does to its training pairs by their audit, before it trains."""
+
+    repair: str | None = None
+    """The policy that labels are repaired by."""
+    only: tuple[float, float] | None = None
+    """The shares between which pairs stand when sorted by strength, weakest first: [0, 0.1] is the lowest
+    tenth. The others are left out."""
+    flipped: bool = False
+    """Turns the labels of all pairs that are left, with `only`."""
+    shuffled: bool = False
+    """Hands the audit's values out among the pairs at random: what repair does without knowing which."""
+
+    def __post_init__(self) -> None:
+        if self.repair is not None and self.repair not in (*POLICIES, *PRESETS):
+            known = ", ".join((*POLICIES, *PRESETS))
+            raise ConfigError(f"repair: got {self.repair!r}, want one of {known}.")
+        whole = isinstance(self.only, list | tuple) and len(self.only) == 2
+        if self.only is not None and not (whole and 0 <= self.only[0] < self.only[1] <= 1):
+            raise ConfigError(f"only: got {self.only!r}, want two shares from 0 to 1, the lower first.")
+        if self.flipped and self.only is None:
+            raise ConfigError("flipped: has no meaning without only.")
+        if self.shuffled and self.repair is None and self.only is None:
+            raise ConfigError("shuffled: has no meaning without repair or only.")
+
+    @property
+    def audited(self) -> bool:
+        """Whether they need an audit."""
+        return self != Changes()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Study:
     """A grid: every method on every data set, at every share of planted flips and of the pairs, and seed."""
 
@@ -45,7 +80,8 @@ class Study:
     """Name -> train and eval, files of pairs; without eval a quarter of train's prompts is held out, for
     every decision that is to come before the test file is read."""
     methods: dict[str, dict[str, Any]]
-    """Name -> options of `outweigh train`; with `repair`, a policy, the pairs are repaired by it before."""
+    """Name -> options of `outweigh train`, and of `Changes` that its pairs go through before: repair, only,
+    flipped, shuffled."""
     baseline: str = "plain"
     """The method that the others are compared with."""
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
@@ -77,6 +113,7 @@ class Study:
             if "seed" in options:
                 raise ConfigError(f"{name}, seed: is the cell's. List it under seeds.")
         for name in self.methods:
+            self.changes(name)
             self.training(name, seed=0)
         self.auditing(seed=0)
 
@@ -86,18 +123,18 @@ class Study:
         grid = product(self.data, self.planted, self.fractions, self.seeds, self.methods)
         return [Cell(*each) for each in grid]
 
-    def repair(self, method: str) -> str | None:
-        """The policy that the method repairs by, if it does.
+    def changes(self, method: str) -> Changes:
+        """What the method does to its pairs.
 
         Raises:
-            ConfigError: no such policy.
+            ConfigError: no such policy, or changes that make no sense together.
         """
-        policy = self.methods[method].get("repair")
-        if policy is not None and policy not in (*POLICIES, *PRESETS):
-            raise ConfigError(
-                f"methods {method}, repair: got {policy!r}, want one of {', '.join((*POLICIES, *PRESETS))}."
-            )
-        return policy
+        own = {key: value for key, value in self.methods[method].items() if key in CHANGES}
+        try:
+            return configured(Changes, own, f"methods {method}")
+        except ConfigError as error:
+            where = f"methods {method}, "
+            raise ConfigError(where + str(error).removeprefix(where)) from None
 
     def training(self, method: str, *, seed: int) -> TrainConfig:
         """How the method trains.
@@ -105,8 +142,7 @@ class Study:
         Raises:
             ConfigError: an option that training does not have.
         """
-        self.repair(method)
-        own = {key: value for key, value in self.methods[method].items() if key != "repair"}
+        own = {key: value for key, value in self.methods[method].items() if key not in CHANGES}
         return configured(TrainConfig, merged(self.train, own) | {"seed": seed}, f"methods {method}")
 
     def auditing(self, *, seed: int) -> AuditConfig:

@@ -9,8 +9,8 @@ import numpy as np
 from outweigh.metrics.accuracy import correct
 from outweigh.metrics.intervals import Unit, choose_unit
 from outweigh.metrics.paired import Gain, gain_over_seeds, holm
-from outweigh.study.cells import held_out_pairs
 from outweigh.study.config import Cell, Study
+from outweigh.study.pairs import held_out_pairs
 
 Found = Mapping[Cell, Mapping[str, Any]]
 
