@@ -125,6 +125,14 @@ def test_a_pair_is_a_ranking_of_two_and_ties_stay_in_a_ranking():
     assert ranking.responses[1] == (Message("assistant", "b"),)
 
 
+def test_a_pair_is_two_candidates_whose_label_is_not_read():
+    row = {"prompt": "Say.", "chosen": "Yes.", "rejected": "No."}
+    found = row_candidates(row, 0, "here")
+    assert [response[0].content for response in found.responses] == ["Yes.", "No."] and found.gold is None
+    with pytest.raises(DataError, match="two responses are the same, or empty"):
+        row_candidates(row | {"rejected": "Yes."}, 0, "here")
+
+
 def test_unlabelled_responses_are_candidates_but_no_pairs():
     row = {"prompt": "p", "responses": ["a", "b"]}
     assert row_candidates(row, 0, "here").gold is None

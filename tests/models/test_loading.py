@@ -38,6 +38,17 @@ def test_dropout_is_set_everywhere_and_the_head_is_float32(tiny_bert):
         assert head_of(model)(torch.ones(1, 32, dtype=torch.bfloat16)).dtype is torch.float32
 
 
+def test_the_first_layers_can_be_kept_alone(tiny_bert, tiny_llama):
+    for backbone, layers in ((tiny_bert, "bert.encoder.layer"), (tiny_llama, "model.layers")):
+        tokenizer = load_tokenizer(backbone)
+        whole, first = (load_classifier(backbone, tokenizer, layers=layers) for layers in (None, 1))
+        kept = {name for name, _ in first.named_parameters() if name.startswith(layers)}
+        assert kept and kept < {name for name, _ in whole.named_parameters() if name.startswith(layers)}
+        assert all(torch.equal(first.get_parameter(name), whole.get_parameter(name)) for name in kept)
+        with pytest.raises(ModelError, match=r"has 2 layers, got layers 3, want from 1 to 2"):
+            load_classifier(backbone, tokenizer, layers=3)
+
+
 @pytest.mark.parametrize("size", [0, 1000])
 def test_weights_that_are_cut_off_are_told_from_a_fault_of_ours(reward_model, size):
     weights = reward_model / "model.safetensors"

@@ -84,6 +84,17 @@ def test_what_decides_a_cell_decides_whether_it_is_known(grid, tmp_path, files):
     assert one["plain"] == two["plain"] and one["margin"] == two["margin"] and one["flip"] != two["flip"]
 
 
+def test_each_data_set_brings_the_shifted_responses_of_its_own(grid, files, tmp_path):
+    grid["data"] = {name: files | {"shifted": files[name]} for name in ("train", "eval")}
+    grid["methods"] = {"plain": {}, "metarm": {"meta": {"data": "shifted", "responses": 2, "prompts": 4}}}
+    study = configured(Study, grid | {"seeds": (0,), "planted": (0.0,)}, "here")
+    told = [study.training("metarm", seed=0, data=name).meta.data for name in study.data]
+    assert told == [files["train"], files["eval"]]
+    assert study.training("plain", seed=0, data="train").meta.data is None
+    found = run_study(study, out=tmp_path / "out")
+    assert [line["seeds"] for line in found["lines"]] == [1] * 4 and not found["failed"]
+
+
 def test_jobs_in_processes_of_their_own_find_the_same(grid, tmp_path):
     methods = {"plain": {}, "flip": {"repair": "flip"}, "strongest": {"only": [0.5, 1.0]}}
     small = grid | {"seeds": [0], "planted": [0.2], "methods": methods}
@@ -223,6 +234,10 @@ def test_holm_is_its_steps():
             {"methods": {"plain": {"shuffled": True}}},
             "methods plain, shuffled: has no meaning without repair or only",
         ),
+        (
+            {"methods": {"plain": {"meta": {"data": "shifted"}}}},
+            "methods plain, meta: words has no file shifted",
+        ),
         ({"baseline": "none"}, "baseline: got 'none', want one of plain"),
         ({"planted": [0.7]}, r"planted: got \[0.7\], want numbers from 0 to 0.5"),
         ({"seeds": 3}, "seeds: got 3, want a list"),
@@ -231,7 +246,10 @@ def test_holm_is_its_steps():
         ({"methods": {"plain": None}}, "plain: got None, want a mapping of options"),
         ({"methods": {"plain": {"learning_rate": "fast"}}}, "learning_rate: got 'fast', want a number"),
         ({"methods": {"plain": {"tokens": 96}}}, "tokens: got 96, want a mapping of its options"),
-        ({"data": {"words": {"eval": "x"}}}, "data words: got {'eval': 'x'}, want train, or train and eval"),
+        (
+            {"data": {"words": {"eval": "x"}}},
+            "data words: got {'eval': 'x'}, want train, and eval or shifted",
+        ),
         (
             {"audit": {"votes": {"method": "guess"}}},
             "audit, votes, method: got 'guess', want one of auto, probes",

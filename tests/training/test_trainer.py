@@ -103,6 +103,11 @@ def test_lora_trains_adapters_and_head_and_saves_them_merged(backbone, wordy_pai
     assert weights(tmp_path / "model")[head].std() > 0
 
 
+def test_the_first_layers_alone_are_trained_saved_and_reloaded(tiny_llama, wordy_pairs, tmp_path):
+    fit(PairSet.from_rows(wordy_pairs), configured(tiny_llama, layers=1), tmp_path)  # the guard reloads it
+    assert json.loads((tmp_path / "model/config.json").read_text())["num_hidden_layers"] == 1
+
+
 def test_a_frozen_backbone_stays_as_it_was_and_the_head_moves(tiny_llama, wordy_pairs, tmp_path):
     pairs = PairSet.from_rows(wordy_pairs)
     fit(pairs, configured(tiny_llama, method="frozen", learning_rate=1e-2), tmp_path)

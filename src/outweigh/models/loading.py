@@ -66,17 +66,19 @@ def load_classifier(
     tokenizer: Any,
     *,
     dropout: float = 0.0,
+    layers: int | None = None,
     trained: bool = False,
     trust_remote_code: bool = False,
 ) -> Any:
     """A model in float32 whose `logits` (B, 1) are rewards, its pad token the tokenizer's.
 
     A new head is drawn from torch's random state, so seed it first. With `trained`, the checkpoint must
-    already be a reward model. `dropout` is set wherever the architecture has any.
+    already be a reward model. `dropout` is set wherever the architecture has any. Of its layers the first
+    `layers` are kept.
 
     Raises:
-        ModelError: nothing to load, weights in another format than safetensors, a quantised model, or, with
-            `trained`, a checkpoint without a head or with more than one label.
+        ModelError: nothing to load, weights in another format than safetensors, a quantised model, too few
+            layers, or, with `trained`, a checkpoint without a head or with more than one label.
     """
     with explained(name), quiet():
         where = resolve(name)
@@ -85,6 +87,7 @@ def load_classifier(
             raise ModelError(f"{name}: got {config.num_labels} labels, want a reward model with 1.")
         config.num_labels = 1
         set_dropout(config, dropout)
+        keep_layers(config, layers, name)
         model, info = AutoModelForSequenceClassification.from_pretrained(
             where,
             config=config,
@@ -137,6 +140,22 @@ def set_dropout(config: Any, rate: float) -> None:
     for key, value in config.to_dict().items():
         if "drop" in key and (isinstance(value, int | float) or key == "classifier_dropout"):
             setattr(config, key, rate)
+
+
+def keep_layers(config: Any, layers: int | None, name: str | Path) -> None:
+    """Nothing; a model of this configuration has the first `layers` of its layers, all with None.
+
+    Raises:
+        ModelError: it has fewer, or names their number otherwise.
+    """
+    if layers is None:
+        return
+    there = getattr(config, "num_hidden_layers", 0)
+    if not 1 <= layers <= there:
+        raise ModelError(f"{name}: has {there} layers, got layers {layers}, want from 1 to {there}.")
+    config.num_hidden_layers = layers
+    if getattr(config, "layer_types", None):  # one a layer, where layers differ in their attention
+        config.layer_types = config.layer_types[:layers]
 
 
 @contextlib.contextmanager

@@ -125,7 +125,9 @@ def _found_by(study: Study, cell: Cell, out: Path, work: Path) -> dict[str, Any]
             found["actions"] = change_pairs(audited, changes, cell.seed, work)
         pairs = work / CHANGED
     with clock("training"):
-        trained = train(pairs, out=work / "run", config=study.training(cell.method, seed=cell.seed))
+        trained = train(
+            pairs, out=work / "run", config=study.training(cell.method, seed=cell.seed, data=cell.data)
+        )
     with clock("scoring"):
         chosen, rejected = RewardModel.load(work / "run" / "model").score_pairs(held_out_pairs(files))
     return {
@@ -147,7 +149,7 @@ def _audited(study: Study, cell: Cell, out: Path, pairs: Path) -> dict[str, Any]
         own.mkdir(parents=True)
         shutil.copy(pairs, own / "pairs.jsonl")
         began = time.monotonic()
-        training = study.training(study.baseline, seed=cell.seed)
+        training = study.training(study.baseline, seed=cell.seed, data=cell.data)
         audit(own / "pairs.jsonl", out=own, config=study.auditing(seed=cell.seed), training=training)
         (own / "done.json").write_text(json.dumps({"seconds": time.monotonic() - began}))
         try:
@@ -185,7 +187,10 @@ def _of_training(training: TrainConfig) -> list[Any]:
 
 
 def _of_audit(study: Study, cell: Cell) -> list[Any]:
-    config, training = study.auditing(seed=cell.seed), study.training(study.baseline, seed=cell.seed)
+    config, training = (
+        study.auditing(seed=cell.seed),
+        study.training(study.baseline, seed=cell.seed, data=cell.data),
+    )
     voters = [_weights(each) for each in (config.votes.backbone, *config.votes.voters) if each != "columns"]
     return [_of_data(study, cell), asdict(config), voters, _of_training(training)]
 
@@ -193,7 +198,7 @@ def _of_audit(study: Study, cell: Cell) -> list[Any]:
 def _digest(study: Study, cell: Cell) -> str:
     """A hash of all that decides the cell: the data, the options, and the weights that they name."""
     changes = study.changes(cell.method)
-    training = _of_training(study.training(cell.method, seed=cell.seed))
+    training = _of_training(study.training(cell.method, seed=cell.seed, data=cell.data))
     audited = [asdict(changes), _of_audit(study, cell)] if changes.audited else None
     return _hashed([_of_data(study, cell), training, audited])
 

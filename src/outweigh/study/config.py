@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from difflib import get_close_matches
 from itertools import product
 from pathlib import Path
@@ -22,6 +22,7 @@ AUDIT: dict[str, Any] = {"policy": "flip", "trust": False, "votes": {"method": "
 where the gate would have kept the labels, too."""
 
 
+SHIFTED = "shifted"
 CHANGES = ("repair", "only", "flipped", "shuffled")
 
 
@@ -78,7 +79,8 @@ class Study:
 
     data: dict[str, dict[str, str]]
     """Name -> train and eval, files of pairs; without eval a quarter of train's prompts is held out, for
-    every decision that is to come before the test file is read."""
+    every decision that is to come before the test file is read. `shifted`, a file of responses or of pairs
+    whose labels are not read, is what methods with `meta: {data: shifted}` get."""
     methods: dict[str, dict[str, Any]]
     """Name -> options of `outweigh train`, and of `Changes` that its pairs go through before: repair, only,
     flipped, shuffled."""
@@ -99,8 +101,10 @@ class Study:
         if not self.data or not self.methods or not self.seeds:
             raise ConfigError("study: want data, methods and seeds, at least one of each.")
         for name, files in self.data.items():
-            if not isinstance(files, Mapping) or not {"train"} <= set(files) <= {"train", "eval"}:
-                raise ConfigError(f"data {name}: got {files!r}, want train, or train and eval, a file each.")
+            if not isinstance(files, Mapping) or not {"train"} <= set(files) <= {"train", "eval", SHIFTED}:
+                raise ConfigError(
+                    f"data {name}: got {files!r}, want train, and eval or shifted, a file each."
+                )
         if self.baseline not in self.methods:
             raise ConfigError(f"baseline: got {self.baseline!r}, want one of {', '.join(self.methods)}.")
         if not self.planted or not all(0 <= share <= 0.5 for share in self.planted):
@@ -114,7 +118,10 @@ class Study:
                 raise ConfigError(f"{name}, seed: is the cell's. List it under seeds.")
         for name in self.methods:
             self.changes(name)
-            self.training(name, seed=0)
+            if self.training(name, seed=0).meta.data == SHIFTED:
+                lacking = [each for each, files in self.data.items() if SHIFTED not in files]
+                if lacking:
+                    raise ConfigError(f"methods {name}, meta: {', '.join(lacking)} has no file shifted.")
         self.auditing(seed=0)
 
     @property
@@ -136,14 +143,17 @@ class Study:
             where = f"methods {method}, "
             raise ConfigError(where + str(error).removeprefix(where)) from None
 
-    def training(self, method: str, *, seed: int) -> TrainConfig:
-        """How the method trains.
+    def training(self, method: str, *, seed: int, data: str | None = None) -> TrainConfig:
+        """How the method trains, on the named data.
 
         Raises:
             ConfigError: an option that training does not have.
         """
         own = {key: value for key, value in self.methods[method].items() if key not in CHANGES}
-        return configured(TrainConfig, merged(self.train, own) | {"seed": seed}, f"methods {method}")
+        found = configured(TrainConfig, merged(self.train, own) | {"seed": seed}, f"methods {method}")
+        if data is None or found.meta.data != SHIFTED:
+            return found
+        return replace(found, meta=replace(found.meta, data=self.data[data][SHIFTED]))
 
     def auditing(self, *, seed: int) -> AuditConfig:
         """How the methods that repair are audited.

@@ -27,7 +27,8 @@ class MetaConfig:
     """MetaRM: a step's gradient is taken where the model tells unlabelled responses further apart."""
 
     data: str | None = None
-    """Rows of {prompt, responses} of the policy, or the prompts, that rewards are to hold for; none: off."""
+    """Rows of {prompt, responses} of the policy, or the prompts, that rewards are to hold for; or pairs, whose
+    labels are not read, with responses 2; none: off."""
     responses: int = 5
     """Responses taken of each row, at least two; the paper has 5."""
     prompts: int = 16
@@ -154,6 +155,8 @@ class TrainConfig(FitConfig):
 
     method: Literal["full", "lora", "frozen"] = "full"
     """What is trained: every layer, low-rank adapters and the head, or the head alone."""
+    layers: int | None = None
+    """Train and keep the first layers of the backbone alone, so many; None: all."""
     objective: Literal["pairs", "listwise"] = "pairs"
     """pairs: the pairwise equation; listwise: Plackett-Luce over the K responses of a row."""
     loss_at: Literal["last", "tokens"] = "last"

@@ -86,14 +86,7 @@ def fit(
     plain = plain_course(config, len(rows.train))
     items, objective, caps = prepared(objective, items, rows.train, config)
     meta = meta_step(config, renderer)
-    model = load_classifier(
-        config.backbone, tokenizer, dropout=config.dropout, trust_remote_code=config.trust_remote_code
-    )
-    add_prototypes(model, config)
-    device = default_device()
-    choose_attention(model, device, autocast_dtype(device, config.precision), config.tokens.max_tokens)
-    rate = learning_rate(model, config)
-    model = trainable(model, config)
+    model, rate = _model(config, tokenizer)
     alarms = AlarmCallback(tokenizer, stop=config.stop_on_alarm, plain=plain)
     trainer = PairTrainer(
         model=model,
@@ -122,6 +115,22 @@ def fit(
         "data_sha256": items.key,
     }
     return _saved(trainer, tokenizer, config, items, output, results)
+
+
+def _model(config: TrainConfig, tokenizer: Any) -> tuple[Any, float]:
+    """A model that is ready to be trained, and its learning rate."""
+    model = load_classifier(
+        config.backbone,
+        tokenizer,
+        dropout=config.dropout,
+        layers=config.layers,
+        trust_remote_code=config.trust_remote_code,
+    )
+    add_prototypes(model, config)
+    device = default_device()
+    choose_attention(model, device, autocast_dtype(device, config.precision), config.tokens.max_tokens)
+    rate = learning_rate(model, config)
+    return trainable(model, config), rate
 
 
 class Rows(NamedTuple):
