@@ -27,8 +27,8 @@ class MetaConfig:
     """MetaRM: a step's gradient is taken where the model tells unlabelled responses further apart."""
 
     data: str | None = None
-    """Rows of {prompt, responses} of the policy, or the prompts, that rewards are to hold for; or pairs, whose
-    labels are not read, with responses 2; none: off."""
+    """Rows of {prompt, responses} of the policy, or the prompts, that rewards are to hold for; or pairs, the
+    labels of which are not read, with responses 2; none: off."""
     responses: int = 5
     """Responses taken of each row, at least two; the paper has 5."""
     prompts: int = 16
