@@ -11,8 +11,10 @@ import pytest
 
 import outweigh
 from outweigh.data.config import TokenConfig
+from outweigh.data.pairs import PairSet
 from outweigh.denoising.policies import RepairOptions
 from outweigh.errors import ConfigError, DataError
+from outweigh.metrics.detection import auroc
 from outweigh.steps.config import AuditConfig, RunConfig
 from outweigh.steps.plan import passes, run_passes
 from outweigh.steps.run import resolved
@@ -136,6 +138,35 @@ def test_voters_may_be_models_or_columns(pairs_file, tiny_llama, tmp_path):
     np.testing.assert_allclose(released.audit.spread, 0.2)
     with pytest.raises(ConfigError, match="voters columns: the data has neither"):
         outweigh.audit(pairs_file, config=AuditConfig(votes=VoteConfig(voters=("columns",))))
+
+
+def test_the_data_may_bring_features_of_what_its_texts_only_name(tmp_path):
+    rng = np.random.default_rng(0)
+    better, worse = rng.normal(0.7, 1, (200, 4)), rng.normal(-0.7, 1, (200, 4))
+    wrong = rng.random(200) < 0.2
+    rows = [
+        {"chosen": f"image {2 * n}", "rejected": f"image {2 * n + 1}"}
+        | {
+            "features_chosen": (b if turned else a).tolist(),
+            "features_rejected": (a if turned else b).tolist(),
+        }
+        for n, (a, b, turned) in enumerate(zip(better, worse, wrong, strict=True))
+    ]
+    (tmp_path / "images.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    outweigh.audit(
+        tmp_path / "images.jsonl", out=tmp_path / "audit", config=AuditConfig(trust=False, policy="flip")
+    )
+    found = pq.read_table(tmp_path / "audit/strength.parquet").to_pydict()
+    assert auroc(np.array(found["wrong_probability"]), wrong) > 0.75  # by the texts it would be chance
+    for broken, said in (
+        ({"features_chosen": [1.0]}, "lists of 1 to 4 numbers"),
+        ({}, "want both or neither"),
+    ):
+        bad = [row | broken for row in rows]
+        if not broken:
+            bad = [{k: v for k, v in row.items() if k != "features_rejected"} for row in rows]
+        with pytest.raises(DataError, match=said):
+            outweigh.audit(PairSet.from_rows(bad), out=tmp_path / "bad")
 
 
 def test_a_run_leaves_everything_that_it_promises(pairs_file, tiny_bert, tmp_path):

@@ -74,7 +74,7 @@ def _flip_rate(value: object, name: str) -> float:
 def numbers(value: object, name: str) -> list[float]:
     """The value as a list of at least one finite float."""
     if not isinstance(value, (list, tuple)) or not value:
-        raise DataError(f"'{name}' is {shown(value)}, want a list of numbers. Write one number a voter.")
+        raise DataError(f"'{name}' is {shown(value)}, want a list of numbers. Write at least one.")
     return [number(each, f"{name}[{index}]") for index, each in enumerate(value)]
 
 
@@ -114,6 +114,8 @@ OPTIONAL: dict[str, Check] = {
     "source": string,
     "chosen_scores": numbers,
     "rejected_scores": numbers,
+    "features_chosen": numbers,
+    "features_rejected": numbers,
     "mean_difference": number,
     "std_difference": _not_negative,
     "gpt4_label": number,
@@ -138,6 +140,7 @@ SHAPE_COLUMNS = ("prompt", "chosen", "rejected", "responses", "ranks", "ratings"
 _CSV_NUMBERS = frozenset(name for name, check in OPTIONAL.items() if check not in (string, numbers))
 _CSV_LISTS = frozenset(
     {"responses", "ranks", "ratings", "gold", "chosen_scores", "rejected_scores"}
+    | {"features_chosen", "features_rejected"}
     | {name for name in RELEASED if name.endswith("list")}
 )
 

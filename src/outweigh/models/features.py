@@ -20,7 +20,7 @@ from outweigh.data.pairs import PairSet
 from outweigh.data.records import Text
 from outweigh.data.rendering import Renderer
 from outweigh.data.tokens import encode, truncate
-from outweigh.errors import ModelError
+from outweigh.errors import DataError, ModelError
 from outweigh.models.batches import length_batches, pad, token_budget
 from outweigh.models.loading import explained, load_tokenizer, quiet, resolve
 from outweigh.models.precision import autocast_dtype, default_device
@@ -70,6 +70,27 @@ def pair_features(pairs: PairSet, encoder: Encoder, *, cache_dir: Path | None = 
     texts = (_text(pairs, int(place)) for place in first)
     matrix_NH = text_vectors(texts, len(first), encoder, key=pairs.fingerprint(), cache_dir=cache_dir)
     return Features(matrix_NH, inverse[: len(pairs)], inverse[len(pairs) :])
+
+
+def given_features(pairs: PairSet) -> Features | None:
+    """Features that the data brings, of texts or of what its texts only name; None where it brings none.
+
+    Raises:
+        DataError: of one side alone, or not as many numbers in every list.
+    """
+    chosen, rejected = pairs.column("features_chosen"), pairs.column("features_rejected")
+    if chosen is None and rejected is None:
+        return None
+    if chosen is None or rejected is None:
+        raise DataError("features_chosen and features_rejected: got one of them, want both or neither.")
+    both = [*chosen.tolist(), *rejected.tolist()]
+    lengths = {len(each) for each in both}
+    if len(lengths) > 1:
+        raise DataError(
+            f"features: got lists of {min(lengths)} to {max(lengths)} numbers, want as many in every row."
+        )
+    places = np.arange(len(pairs))
+    return Features(np.array(both, dtype=np.float32), places, places + len(pairs))
 
 
 def text_vectors(

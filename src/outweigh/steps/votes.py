@@ -11,7 +11,7 @@ from outweigh.data.pairs import PairSet
 from outweigh.data.split import folds
 from outweigh.errors import ConfigError
 from outweigh.metrics.arrays import BoolArray, IntArray
-from outweigh.models.features import Encoder, pair_features
+from outweigh.models.features import Encoder, given_features, pair_features
 from outweigh.steps.config import AuditConfig
 from outweigh.training.config import TrainConfig
 from outweigh.voting.config import VoteConfig
@@ -81,7 +81,8 @@ def ask(
         return votes if fold_B is not None else replace(votes, witness_B=held_out_strength(probes(swapped)))
 
     if how.method == "probes" or fold_B is None:
-        features = pair_features(pairs, Encoder(backbone=how.backbone, tokens=how.tokens))
+        encoder = Encoder(backbone=how.backbone, tokens=how.tokens)
+        features = given_features(pairs) or pair_features(pairs, encoder)
     again = probes if how.method == "probes" else full
     return Asked(again(none), unit, again)
 
