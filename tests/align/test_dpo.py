@@ -5,6 +5,7 @@ import shutil
 from dataclasses import replace
 
 import numpy as np
+import peft
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -63,6 +64,18 @@ def test_log_probabilities_are_the_sum_over_the_response_alone_and_in_a_batch(ti
             expected += (logits - logits.logsumexp(0))[ids[end]].item()
         assert together[place].item() == pytest.approx(expected, abs=1e-4)
     assert torch.allclose(together[1:2], log_probabilities(model, texts[1:2], starts[1:2], **how), atol=1e-5)
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_of_prompts_no_logits_are_computed(tiny_llama, wrapped):
+    model = load_policy(tiny_llama).eval()
+    places = []
+    model.lm_head.register_forward_hook(lambda head, given, found: places.append(found.shape[1]))
+    if wrapped:
+        model = peft.get_peft_model(model, peft.LoraConfig(r=2, target_modules=["q_proj"]))
+    how = {"pad_token": 0, "device": torch.device("cpu"), "max_tokens": 64}
+    log_probabilities(model, [[5, 9, 12, 7, 30, 2], [8, 8, 8, 8, 8, 7]], [3, 5], **how)
+    assert places == [3]  # the first text's 7, 30, 2; the second's 7 is one of their places
 
 
 @pytest.fixture

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from inspect import signature
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from outweigh.data.config import TokenConfig
 from outweigh.data.records import Text
@@ -61,8 +62,11 @@ def log_probabilities(
 ) -> Tensor:
     """log p(response | prompt) of each text, float32 (N,) in nats: the sum over all tokens from `starts` on,
     what closes the text among them. Gradients flow where they are enabled.
+
+    Where only prompts stand no logits are computed, if the architecture lets them be left out.
     """
     lengths = [len(row) for row in ids]
+    chooses = _chooses_logits(model)
     batches = length_batches(lengths, max_tokens)
     found = []
     for batch in batches:
@@ -70,12 +74,22 @@ def log_probabilities(
         place_L = torch.arange(1, inputs["input_ids"].shape[1], device=device)
         first_B, end_B = (torch.tensor([each[i] for i in batch], device=device) for each in (starts, lengths))
         is_response_BL = (place_L >= first_B[:, None]) & (place_L < end_B[:, None])
-        logits_TV = model(**inputs).logits[:, :-1][is_response_BL].float()
+        if chooses:
+            kept_P = is_response_BL.any(0).nonzero()[:, 0]
+            logits_TV = model(**inputs, logits_to_keep=kept_P).logits[is_response_BL[:, kept_P]].float()
+        else:
+            logits_TV = model(**inputs).logits[:, :-1][is_response_BL].float()
         next_T = inputs["input_ids"][:, 1:][is_response_BL]
         said_T = logits_TV.gather(1, next_T[:, None])[:, 0] - logits_TV.logsumexp(1)
         row_T = is_response_BL.nonzero()[:, 0]
         found.append(torch.zeros(len(batch), device=device).index_add(0, row_T, said_T))
     return torch.cat(found)[order_back(batches, device)]
+
+
+def _chooses_logits(model: nn.Module) -> bool:
+    """True where the causal model, whatever is wrapped round it, takes the places to compute logits at."""
+    own = next((each for each in model.modules() if isinstance(each, PreTrainedModel)), None)
+    return own is not None and "logits_to_keep" in signature(own.forward).parameters
 
 
 def policy_tokens(device: torch.device, vocabulary: int) -> int:
