@@ -121,7 +121,7 @@ def main() -> None:
     for share in told.planted:
         cells = [cell(share, seed) for seed in told.seeds]
         for name in cells[0]:
-            values = np.array([each[name] for each in cells])
+            values = np.array([np.nan if each[name] is None else each[name] for each in cells])
             about = {"planted": share, "what": name, "found": spread(values)}
             if name in TRAINED[1:]:
                 about |= {"gain": spread(values - np.array([each["noisy"] for each in cells]))}

@@ -8,6 +8,7 @@ The methods take turns; a ratio is of medians to those of plain training. `train
 
 import argparse
 import json
+import os
 import resource
 import statistics
 import subprocess
@@ -98,7 +99,9 @@ def main() -> None:
     for _ in range(told.repeats):
         for name, each in found.items():
             command = [sys.executable, __file__, "--one", name, *sizes]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            with tempfile.TemporaryDirectory() as cache:  # what one works out, the next one must not find
+                own = os.environ | {"OUTWEIGH_CACHE": cache}
+                done = subprocess.run(command, env=own, capture_output=True, text=True, check=True)
             each.append(json.loads(done.stdout.splitlines()[-1]))
     medians = {
         name: {key: statistics.median(one[key] for one in each) for key in each[0]}

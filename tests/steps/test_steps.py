@@ -159,8 +159,8 @@ def test_the_data_may_bring_features_of_what_its_texts_only_name(tmp_path):
     found = pq.read_table(tmp_path / "audit/strength.parquet").to_pydict()
     assert auroc(np.array(found["wrong_probability"]), wrong) > 0.75  # by the texts it would be chance
     for broken, said in (
-        ({"features_chosen": [1.0]}, "lists of 1 to 4 numbers"),
-        ({}, "want both or neither"),
+        ({"features_chosen": [1.0]}, "1 numbers for chosen, 4 for rejected"),
+        ({}, "got those of one side alone"),
     ):
         bad = [row | broken for row in rows]
         if not broken:

@@ -236,7 +236,7 @@ def test_holm_is_its_steps():
         ),
         (
             {"methods": {"plain": {"meta": {"data": "shifted"}}}},
-            "methods plain, meta: words has no file shifted",
+            "methods plain, meta: words has no file shifted. Add one under data",
         ),
         ({"baseline": "none"}, "baseline: got 'none', want one of plain"),
         ({"planted": [0.7]}, r"planted: got \[0.7\], want numbers from 0 to 0.5"),

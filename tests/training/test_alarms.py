@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from transformers import TrainerControl, TrainerState
@@ -134,6 +135,18 @@ def test_training_that_ends_under_plain_training_says_so(tiny_llama, wordy_pairs
     assert "after as much plain training" in unlearnt["under-plain"]["cause"]
 
 
+def test_after_a_resume_evaluations_are_compared_with_those_of_the_same_step():
+    done = [HELD_OUT | {"step": 1}, HELD_OUT | {"step": 2}]
+    plain = [HELD_OUT, HELD_OUT, HELD_OUT | {"eval_accuracy": 0.9}]
+    callback = AlarmCallback(_Tokenizer(), plain=plain)
+    state = TrainerState(global_step=2, log_history=[HEALTHY, *done])
+    model = SimpleNamespace(config=SimpleNamespace(pad_token_id=5))
+    callback.on_train_begin(None, state, TrainerControl(), model=model)
+    assert not callback.fired
+    callback.on_log(None, state, TrainerControl(), logs=HELD_OUT)  # the third: .68 beside .9
+    assert set(callback.fired) == {"under-plain"}
+
+
 def test_a_training_to_compare_with_must_be_there_and_be_alike(tiny_llama, wordy_pairs, tmp_path):
     pairs, tokens = PairSet.from_rows(wordy_pairs), TokenConfig(max_tokens=96)
     config = TrainConfig(backbone=str(tiny_llama), tokens=tokens, validation=0.3)
@@ -142,3 +155,6 @@ def test_a_training_to_compare_with_must_be_there_and_be_alike(tiny_llama, wordy
     train(pairs, out=tmp_path / "plain", config=config)
     with pytest.raises(ConfigError, match=r"plain differs in epochs, seed\. Train both on the same pairs"):
         fit(pairs, replace(config, epochs=2.0, seed=1, beside=str(tmp_path / "plain")), tmp_path / "two")
+    turned = [row | {"chosen": row["rejected"], "rejected": row["chosen"]} for row in wordy_pairs]
+    with pytest.raises(ConfigError, match="plain differs in pairs or labels"):
+        fit(PairSet.from_rows(turned), replace(config, beside=str(tmp_path / "plain")), tmp_path / "three")

@@ -18,7 +18,8 @@ from outweigh.objectives.sources import MARGINS, Source
 from outweigh.training.config import SimilarityConfig, TrainConfig
 from outweigh.training.derived import cosines, differences, length_ratio, length_ratios
 from outweigh.training.fit import fit
-from outweigh.training.items import items_of
+from outweigh.training.items import asked_columns, items_of
+from outweigh.training.trainer import PairTrainer, Seen
 
 SHORT = TokenConfig(max_tokens=96)
 
@@ -98,11 +99,11 @@ def test_a_run_with_a_cap_says_what_its_caps_are(tiny_llama, wordy_pairs, tmp_pa
 
 
 def test_a_cap_can_be_learnt_and_named_again(tiny_llama, tiny_bert, wordy_pairs, tmp_path):
-    rows = [row | {"strength": float(place % 5)} for place, row in enumerate(wordy_pairs)]
+    rows = [row | {"strength": float(place % 5)} for place, row in enumerate(wordy_pairs * 4)]
     pairs = PairSet.from_rows(rows, keep=["strength"])
     config = configured(tiny_llama, similarity=SimilarityConfig(encoder=str(tiny_bert)), cap="learned")
     caps = fit(pairs, config, tmp_path / "learned").results["caps"]
-    assert caps["saved"]["pairs"] == 15  # the last quarter
+    assert 50 <= caps["saved"]["pairs"] <= 70  # about the last quarter of 240, prompts whole
     assert caps["saved"]["value"] == pytest.approx(caps["log_loss_fixed"] - caps["log_loss"])
     assert json.dumps(caps)
     again = replace(config, cap={"source": "learned", **caps["options"]})
@@ -149,6 +150,32 @@ def test_what_is_of_the_step_is_the_same_however_the_step_is_cut(tiny_llama, wor
         assert (trained.results["seconds"]["first pass"] > 0) == (name == "cut")
     plain, whole, cut = (weights(tmp_path / name / "model") for name in runs)
     assert largest_difference(whole, cut) < 1e-6 < largest_difference(whole, plain)
+
+
+def test_a_step_seen_in_two_views_has_the_batch_sum_of_one(tiny_bert, wordy_pairs, tmp_path):
+    found = {}
+    real = PairTrainer.loss
+
+    def spy(self, seen, batch):
+        twice = Seen(seen.rewards.repeat(2, 1))  # the same view again
+        found.setdefault("losses", (real(self, seen, batch).mean(), real(self, twice, batch).mean()))
+        return real(self, seen, batch)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PairTrainer, "loss", spy)
+        config = configured(tiny_bert, auxiliary={"batch-sum": 50.0}, batch_pairs=12)
+        fit(PairSet.from_rows(wordy_pairs), config, tmp_path)
+    once, twice = found["losses"]
+    torch.testing.assert_close(once, twice)
+
+
+def test_a_column_may_be_called_what_a_derived_one_is(tiny_llama, wordy_pairs, tmp_path):
+    rows = [row | {"cosine": 0.25} for row in wordy_pairs]
+    config = configured(tiny_llama, margin={"source": "column", "column": "cosine"})
+    assert asked_columns(config) == ["cosine"]
+    pairs = PairSet.from_rows(rows, keep=asked_columns(config))
+    log = fit(pairs, config, tmp_path).results["log"]
+    assert log[0]["margin"] == pytest.approx(0.25)
 
 
 def test_the_first_pass_sees_the_gaps_that_training_sees_dropout_and_all(

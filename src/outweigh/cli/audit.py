@@ -42,6 +42,7 @@ def main(arguments: Sequence[str]) -> None:
             model=told.full.backbone if full else votes.backbone,
             tokens=told.full.tokens if full else votes.tokens,
             passes=passes(told.settings, told.full),
+            layers=told.full.layers if full else None,
             writes=[f"{told.out}/strength.parquet", f"{told.out}/audit.json"],
             on_bad_rows=told.on_bad_rows,
         )

@@ -46,6 +46,7 @@ def main(arguments: Sequence[str]) -> None:
             model=settings.train.backbone,
             tokens=settings.train.tokens,
             passes=run_passes(settings),
+            layers=settings.train.layers,
             writes=[f"{told.out}/{name}" for name in ("model", "results.json", "report.html")],
             on_bad_rows=told.on_bad_rows,
         )

@@ -79,10 +79,17 @@ def cap_lines(trained: Mapping[str, Any]) -> list[str]:
     parts = {"Caps in nats": caps["cap"]} | {
         name.replace("_", " ").capitalize(): caps[name] for name in ("length_ratio", "cosine") if name in caps
     }
-    return [
+    lines = [
         f"{name}: median {each['0.5']:.3g}, 5 to 95 % of the pairs {each['0.05']:.3g} to {each['0.95']:.3g}."
         for name, each in parts.items()
     ]
+    if "saved" in caps:
+        saved = caps["saved"]
+        lines.append(
+            f"Learnt, they save a linear stand-in {saved['value']:+.4f} nats [{saved['low']:+.4f}, "
+            f"{saved['high']:+.4f}] of held-out log loss over the best constant, {caps['fixed_cap']:.3g}."
+        )
+    return lines
 
 
 def planted_lines(planted: Mapping[str, Any]) -> list[str]:

@@ -43,6 +43,7 @@ def main(arguments: Sequence[str]) -> None:
             model=told.settings.backbone,
             tokens=told.settings.tokens,
             passes=TRAINING_PASSES * told.settings.epochs,
+            layers=told.settings.layers,
             writes=[f"{told.out}/model", f"{told.out}/results.json"],
             on_bad_rows=told.on_bad_rows,
         )

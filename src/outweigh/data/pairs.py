@@ -13,6 +13,7 @@ from typing import Any, Literal
 import datasets
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from outweigh.data.arrow import CHARACTERS, KEYS, OWN_COLUMNS, PairWriter, pair_of
@@ -26,7 +27,9 @@ from outweigh.errors import ConfigError, DataError
 Data = str | Path | Sequence[Mapping[str, Any]]
 OnBadRows = Literal["error", "skip"]
 
-_LAYOUT = 1  # of the cached files; a change of arrow.py or rows.py that changes what is stored raises it
+_LAYOUT = (
+    2  # of the cached files; a change of arrow.py, fields.py or rows.py that changes what is stored raises it
+)
 _BAD_ROWS_HELD = 1000
 
 
@@ -87,6 +90,12 @@ class PairSet:
         return tuple(name for name in self.dataset.column_names if name not in OWN_COLUMNS)
 
     @property
+    def scalars(self) -> tuple[str, ...]:
+        """Those of them that have a number or a word a pair, not a list."""
+        types = self.dataset.data.schema
+        return tuple(name for name in self.columns if not pa.types.is_list(types.field(name).type))
+
+    @property
     def counts(self) -> ReadCounts:
         """What reading the data kept and dropped; a selection keeps the counts of the whole."""
         return self._reading.counts
@@ -111,6 +120,24 @@ class PairSet:
         found = np.empty(len(self), dtype=object)
         found[:] = values.to_pylist()
         return found
+
+    def vectors(self, name: str) -> NDArray[np.float32] | None:
+        """An optional column of lists as a matrix (B, H); None if absent.
+
+        Raises:
+            DataError: the lists are not all of one length.
+        """
+        if name not in self.columns:
+            return None
+        values = self._stored(name)
+        lengths = pc.list_value_length(values).to_numpy()
+        if lengths.min() != lengths.max():
+            raise DataError(
+                f"'{name}' has lists of {lengths.min()} to {lengths.max()} numbers, want as many in every "
+                "row. Correct the rows."
+            )
+        found: NDArray[np.float32] = pc.list_flatten(values).to_numpy().astype(np.float32)
+        return found.reshape(len(self), -1)
 
     @cached_property
     def rows(self) -> NDArray[np.int64]:

@@ -106,10 +106,8 @@ def row_candidates(row: Mapping[str, Any], number: int, origin: str) -> Candidat
         DataError: the row is not what it should be. The message has no origin.
     """
     if "responses" not in row and {"chosen", "rejected"} <= set(row):
-        pairs = row_pairs(row, number, origin).pairs
-        if not pairs:
-            raise DataError("its two responses are the same, or empty. Drop the row.")
-        return Candidates(pairs[0].prompt, (pairs[0].chosen, pairs[0].rejected), None, number, origin)
+        prompt, chosen, rejected = row_texts(row)
+        return Candidates(prompt, (chosen, rejected), None, number, origin)
     if "responses" not in row:
         raise DataError(_missing("responses", row))
     prompt, responses = prompt_text(row), _responses(row["responses"], "responses")

@@ -76,21 +76,24 @@ def given_features(pairs: PairSet) -> Features | None:
     """Features that the data brings, of texts or of what its texts only name; None where it brings none.
 
     Raises:
-        DataError: of one side alone, or not as many numbers in every list.
+        DataError: of one side alone, of rows of K responses, or not as many numbers in every list.
     """
-    chosen, rejected = pairs.column("features_chosen"), pairs.column("features_rejected")
-    if chosen is None and rejected is None:
+    chosen_BH, rejected_BH = pairs.vectors("features_chosen"), pairs.vectors("features_rejected")
+    if chosen_BH is None and rejected_BH is None:
         return None
-    if chosen is None or rejected is None:
-        raise DataError("features_chosen and features_rejected: got one of them, want both or neither.")
-    both = [*chosen.tolist(), *rejected.tolist()]
-    lengths = {len(each) for each in both}
-    if len(lengths) > 1:
+    if chosen_BH is None or rejected_BH is None:
+        raise DataError("features: got those of one side alone. Add features_rejected and features_chosen.")
+    if "row_pairs" in pairs.columns:
         raise DataError(
-            f"features: got lists of {min(lengths)} to {max(lengths)} numbers, want as many in every row."
+            "features_chosen: stands on rows of K responses, of which none is its own. Write a row a pair."
+        )
+    if chosen_BH.shape != rejected_BH.shape:
+        raise DataError(
+            f"features: got {chosen_BH.shape[1]} numbers for chosen, {rejected_BH.shape[1]} for rejected, "
+            "want as many for both. Correct the rows."
         )
     places = np.arange(len(pairs))
-    return Features(np.array(both, dtype=np.float32), places, places + len(pairs))
+    return Features(np.concatenate([chosen_BH, rejected_BH]), places, places + len(pairs))
 
 
 def text_vectors(

@@ -150,7 +150,11 @@ def keep_layers(config: Any, layers: int | None, name: str | Path) -> None:
     """
     if layers is None:
         return
-    there = getattr(config, "num_hidden_layers", 0)
+    there = getattr(config, "num_hidden_layers", None)
+    if there is None:
+        raise ModelError(
+            f"{name}: does not say how many layers it has. Choose another backbone, or no layers."
+        )
     if not 1 <= layers <= there:
         raise ModelError(f"{name}: has {there} layers, got layers {layers}, want from 1 to {there}.")
     config.num_hidden_layers = layers

@@ -1,9 +1,9 @@
 """A cap learnt from held-out pairs: how far apart rewards may go, from how alike two responses are.
 
 Training can't learn what limits it: it would lift the limit. So a linear reward model on frozen features
-stands in for it. It is trained to the end on half of the pairs under a given cap, and the cap is the one
-under which it has the least log loss on a further quarter. The gradient of that through the trained weights
-is exact.
+stands in for it. It is trained to the end on half of the pairs (4,000 at most) under a given cap, without
+margin, flip rate or weight, and the cap is the one under which it has the least log loss on a further
+quarter. The gradient of that through the trained weights is exact.
 """
 
 from collections.abc import Collection, Mapping
@@ -17,11 +17,14 @@ from scipy.linalg import solve
 from scipy.optimize import minimize
 from scipy.special import expit
 
+from outweigh.errors import ConfigError
 from outweigh.metrics.intervals import bootstrap_mean, choose_unit
 from outweigh.objectives.caps import LEARNED, learned_cap
 
 FloatArray = NDArray[np.float64]
 
+FEWEST_PAIRS = 200
+FOLDS = 5  # in which the stand-in's own strengths are found
 MOST_PAIRS = 4000  # that the stand-in trains on: its cost is pairs * features^2
 FEWEST_PROMPTS = 12  # with fewer, pairs are parted and not prompts
 NEWTON_STEPS = 50  # under 10 as a rule
@@ -52,32 +55,44 @@ def fit_learned_cap(
     length_ratio: torch.Tensor,
     cosine: torch.Tensor,
     strength: torch.Tensor,
-    difference: torch.Tensor,
-    prompt: torch.Tensor,
+    feature_difference: torch.Tensor,
+    prompt_number: torch.Tensor,
 ) -> tuple[dict[str, float], dict[str, Any]]:
     """Options of `learned_cap` of the least held-out log loss, and how it compares with the best constant.
 
-    Columns are (B,), `prompt` numbers the prompts; differences of features (B, H). The comparison is on the
-    last quarter of the pairs, which chose neither: both log losses, and what the learnt cap saves, with its
-    interval, in nats.
+    Columns are (B,), differences of features (B, H). The comparison is on the last quarter of the pairs,
+    which chose neither: both log losses, and what the learnt cap saves, with its interval, in nats. The
+    audit's strengths have seen every label, those of the last quarter too. So the stand-in is given
+    strengths of its own, out of fold within the half that it trains on, brought to the level and spread of
+    the audit's.
 
+    Raises:
+        ConfigError: fewer than 200 pairs.
     Source: ours, an answer to an open question of arXiv:2404.00978; gradients of a held-out loss through
         trained weights are those of Bengio 2000, gradient-based optimisation of hyper-parameters.
     """
-    wide = difference.double().numpy()
+    if len(strength) < FEWEST_PAIRS:
+        raise ConfigError(
+            f"cap from 'learned': got {len(strength)} pairs, want {FEWEST_PAIRS} or more to learn from. Take "
+            "cap: 4.5, or name the options that were learnt elsewhere."
+        )
+    parts = _parts(prompt_number.numpy().astype(np.int64))
+    scale = max(float(feature_difference.square().mean().sqrt()), 1e-12)
     about = {"length_ratio": length_ratio, "cosine": cosine, "strength": strength}
-    pairs = Pairs(
-        wide / max(float(np.sqrt(np.square(wide).mean())), 1e-12),
-        {name: column.double() for name, column in about.items()},
+    train, choose, judge = (
+        Pairs(
+            feature_difference[places].double().numpy() / scale,
+            {name: column[places].double() for name, column in about.items()},
+        )
+        for places in parts
     )
-    parts = _parts(prompt.numpy().astype(np.int64))
-    train, choose, judge = (pairs.at(places) for places in parts)
+    train = train._replace(about=train.about | {"strength": own_strength(train)})
     learned = learn(train, choose, tuple(START))
     fixed = learn(train, choose, ("base", RIDGE))
     loss, loss_fixed = (
         np.logaddexp(0, -judge.difference @ trained(train, each)) for each in (learned, fixed)
     )
-    saved = bootstrap_mean(loss_fixed - loss, choose_unit(prompt.numpy()[parts[2]]))
+    saved = bootstrap_mean(loss_fixed - loss, choose_unit(prompt_number.numpy()[parts[2]]))
     found = {
         "fixed_cap": float(_cap(fixed, judge)[0]),
         "log_loss": float(loss.mean()),
@@ -85,6 +100,18 @@ def fit_learned_cap(
         "saved": asdict(saved),
     }
     return {name: learned[name] for name in LEARNED}, found
+
+
+def own_strength(pairs: Pairs) -> torch.Tensor:
+    """Gap of each pair, (B,), by weights not trained on it, at the audit's level and spread of strength."""
+    fold_B = np.random.default_rng(1).permutation(len(pairs.difference)) % FOLDS
+    gap_B = np.empty(len(fold_B))
+    for fold in range(FOLDS):
+        weight = trained(pairs.at(np.flatnonzero(fold_B != fold)), START)
+        gap_B[fold_B == fold] = pairs.difference[fold_B == fold] @ weight
+    given_B = pairs.about["strength"].numpy()
+    level = (gap_B - gap_B.mean()) / max(float(gap_B.std()), 1e-12)
+    return torch.from_numpy(given_B.mean() + given_B.std() * level)
 
 
 def learn(train: Pairs, choose: Pairs, free: Collection[str]) -> dict[str, float]:

@@ -37,9 +37,9 @@ OF_STEP = ("step_gap", "step_sum")
 LIVE = ("gap", *OF_STEP, "item", "step")
 """What the trainer itself gives: the pairs' gaps, (B,), without gradient; what is of the whole step; the
 pairs' places among the data; the number of the step."""
-DERIVED = ("length_ratio", "cosine", "difference", "prompt")
-"""Columns worked out from the texts before training, where a source needs them: `difference` is of their
-features, (N, H), `prompt` numbers the prompts."""
+DERIVED = ("length_ratio", "cosine", "feature_difference", "prompt_number")
+"""Columns worked out from the texts before training, where a source needs them: `feature_difference` is
+(N, H), `prompt_number` numbers the prompts."""
 
 
 class Fit(NamedTuple):
@@ -199,7 +199,7 @@ CAPS: dict[str, Source] = {
         needs=("length_ratio", "cosine", "strength"),
         fit=Fit(
             fit_learned_cap,
-            needs=("length_ratio", "cosine", "strength", "difference", "prompt"),
+            needs=("length_ratio", "cosine", "strength", "feature_difference", "prompt_number"),
             always=True,
         ),
     ),

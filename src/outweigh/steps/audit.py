@@ -108,10 +108,9 @@ def judged(pairs: PairSet, asked: Asked, config: AuditConfig) -> Audit:
 def summary(found: Audit, config: AuditConfig, training: TrainConfig, asked: Asked) -> dict[str, Any]:
     """What audit.json and the report say of the whole file."""
     trust = found.trust
-    backbone = training.backbone if config.votes.method == "full" else config.votes.backbone
     return {
         "method": "voters" if config.votes.voters else config.votes.method,
-        "backbone": None if config.votes.voters else backbone,
+        "backbone": asked.backbone,
         "models": found.voters,
         "vote": config.votes.vote,
         "unit": asked.fold_unit,

@@ -30,6 +30,7 @@ def planned(
     tokens: TokenConfig,
     passes: float,
     writes: Sequence[str],
+    layers: int | None = None,
     on_bad_rows: OnBadRows = "error",
 ) -> dict[str, Any]:
     """The data's checks, the tokens to compute, the seconds that they would take here, and the files written.
@@ -41,7 +42,7 @@ def planned(
     _, (model, *others) = members_of(model)  # of several as one the first is timed
     passes *= 1 + len(others)
     tokenizer = load_tokenizer(model)
-    sampled = RewardModel(load_classifier(model, tokenizer), tokenizer, tokens)
+    sampled = RewardModel(load_classifier(model, tokenizer, layers=layers), tokenizer, tokens)
     places = np.random.default_rng(0).permutation(len(pairs))[: SAMPLE // 2]
     texts: list[tuple[Text, Text]] = [
         (pairs[int(place)].prompt, side)

@@ -52,6 +52,8 @@ def run(
         DataError, ConfigError, ModelError, TrainingError: with what to do.
     """
     config, out, clock = resolved(config or RunConfig()), Path(out), Stopwatch()
+    if config.train.beside is not None:
+        raise ConfigError("train.beside: a run compares its two models itself. Leave it out.")
     if (out / "results.json").exists():
         raise ConfigError(f"{out}: holds a finished run. Choose another folder, or remove it.")
     if not resume and any((out / name).exists() for name in ("model", PLAIN)):

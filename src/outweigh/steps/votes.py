@@ -1,5 +1,6 @@
 """The configured ensemble's votes on some pairs, and how to ask it again with other labels."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,12 +21,15 @@ from outweigh.voting.probes import probe_votes
 from outweigh.voting.scores import voters_votes, votes_from_scores
 from outweigh.voting.votes import FloatArray, Votes, held_out_strength
 
+logger = logging.getLogger(__name__)
+
 COLUMNS = "columns"
 ASKED_AGAIN = 1  # full voters for the planted flips, a training each; one finds fewer than two or ten
 
 
 class Asked(NamedTuple):
-    """The votes; with which folds they were given; and, where it can be asked again, how.
+    """The votes; with which folds they were given; where it can be asked again, how; on whose features or
+    weights the voters stand.
 
     `again` takes which labels are swapped, (B,).
     """
@@ -33,6 +37,7 @@ class Asked(NamedTuple):
     votes: Votes
     fold_unit: str | None
     again: Callable[[BoolArray], Votes] | None
+    backbone: str | None
 
 
 def ask(
@@ -53,7 +58,7 @@ def ask(
     how = config.votes
     if how.voters:
         votes = _column_votes(pairs) if how.voters == (COLUMNS,) else model_votes(pairs, how.voters)
-        return Asked(votes, None, None)
+        return Asked(votes, None, None, None)
     none = np.zeros(len(pairs), dtype=bool)
     fold_B, unit = _folds(pairs, how, config.seed)
 
@@ -80,11 +85,16 @@ def ask(
         )
         return votes if fold_B is not None else replace(votes, witness_B=held_out_strength(probes(swapped)))
 
+    backbone = training.backbone if how.method == "full" else how.backbone
     if how.method == "probes" or fold_B is None:
         encoder = Encoder(backbone=how.backbone, tokens=how.tokens)
-        features = given_features(pairs) or pair_features(pairs, encoder)
+        given = given_features(pairs)
+        if given is not None and how.method == "probes":
+            backbone = "features_chosen"
+            logger.warning("The probes read features_chosen and features_rejected, not the texts.")
+        features = given or pair_features(pairs, encoder)
     again = probes if how.method == "probes" else full
-    return Asked(again(none), unit, again)
+    return Asked(again(none), unit, again, backbone)
 
 
 def _folds(pairs: PairSet, how: VoteConfig, seed: int) -> tuple[IntArray | None, str | None]:

@@ -120,7 +120,7 @@ def _found_by(study: Study, cell: Cell, out: Path, work: Path) -> dict[str, Any]
     if changes.audited:
         audited = _audited(study, cell, out, pairs)
         clock.seconds["audit"] = audited["seconds"]
-        found = _found(audited, planted)
+        found = _found(audited, [] if changes.shuffled else planted)
         with clock("denoise"):
             found["actions"] = change_pairs(audited, changes, cell.seed, work)
         pairs = work / CHANGED

@@ -18,7 +18,7 @@ from outweigh.training.config import TrainConfig
 T = TypeVar("T")
 
 AUDIT: dict[str, Any] = {"policy": "flip", "trust": False, "votes": {"method": "probes"}}
-"""How a method that repairs is audited where the study says nothing: no gate, so that what repairs do is seen
+"""How a method's pairs are audited where the study says nothing: no gate, so that what repairs do is seen
 where the gate would have kept the labels, too."""
 
 
@@ -59,13 +59,16 @@ class Changes:
         if self.repair is not None and self.repair not in (*POLICIES, *PRESETS):
             known = ", ".join((*POLICIES, *PRESETS))
             raise ConfigError(f"repair: got {self.repair!r}, want one of {known}.")
-        whole = isinstance(self.only, list | tuple) and len(self.only) == 2
-        if self.only is not None and not (whole and 0 <= self.only[0] < self.only[1] <= 1):
+        shares = self.only if isinstance(self.only, list | tuple) else []
+        numbers = [each for each in shares if isinstance(each, int | float)]
+        if self.only is not None and not (len(numbers) == 2 and 0 <= numbers[0] < numbers[1] <= 1):
             raise ConfigError(f"only: got {self.only!r}, want two shares from 0 to 1, the lower first.")
+        if self.only is not None and self.repair is not None:
+            raise ConfigError("only: got a repair too, which changes what is weak. Name one of them.")
         if self.flipped and self.only is None:
-            raise ConfigError("flipped: has no meaning without only.")
+            raise ConfigError("flipped: has no meaning without only. Name the shares, as in only: [0, 0.1].")
         if self.shuffled and self.repair is None and self.only is None:
-            raise ConfigError("shuffled: has no meaning without repair or only.")
+            raise ConfigError("shuffled: has no meaning without repair or only. Name one of them.")
 
     @property
     def audited(self) -> bool:
@@ -95,7 +98,7 @@ class Study:
     train: dict[str, Any] = field(default_factory=dict)
     """Options of `outweigh train` for every method."""
     audit: dict[str, Any] = field(default_factory=dict)
-    """Options of `outweigh audit` for the methods that repair."""
+    """Options of `outweigh audit` for the methods that need one."""
 
     def __post_init__(self) -> None:
         if not self.data or not self.methods or not self.seeds:
@@ -121,7 +124,9 @@ class Study:
             if self.training(name, seed=0).meta.data == SHIFTED:
                 lacking = [each for each, files in self.data.items() if SHIFTED not in files]
                 if lacking:
-                    raise ConfigError(f"methods {name}, meta: {', '.join(lacking)} has no file shifted.")
+                    raise ConfigError(
+                        f"methods {name}, meta: {', '.join(lacking)} has no file shifted. Add one under data."
+                    )
         self.auditing(seed=0)
 
     @property

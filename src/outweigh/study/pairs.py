@@ -70,7 +70,13 @@ def _between(rows: list[dict[str, Any]], changes: Changes) -> Iterator[dict[str,
     low, high = (round(share * len(rows)) for share in changes.only or (0.0, 1.0))
     order = np.argsort([row["strength"] for row in rows], kind="stable")
     for place in np.sort(order[low:high]).tolist():
-        yield swap_row(rows[place]) if changes.flipped else rows[place]
+        yield _turned(rows[place]) if changes.flipped else rows[place]
+
+
+def _turned(row: dict[str, Any]) -> dict[str, Any]:
+    """The row with the other label, and what the audit would say of that."""
+    other = {"strength": -row["strength"], "wrong_probability": 1 - row["wrong_probability"], "margin": 0.0}
+    return swap_row(row) | other
 
 
 def _shuffled(folder: Path, seed: int, work: Path) -> Path:

@@ -176,20 +176,18 @@ ALARMS: dict[str, Alarm] = {
     "not-finite": Alarm(not_a_number, "Lower the learning rate, or set precision to fp32."),
     "meta-idle": Alarm(meta_idle, "Raise meta.rho, or meta.eta: what is trained is the plain loss."),
     "contrast-heavy": Alarm(contrast_heavy, "Lower contrast.coefficient."),
-    "capped": Alarm(
-        capped, "Raise the cap (beta1, beta3), or train without: the cap alone now says what is learnt."
-    ),
+    "capped": Alarm(capped, "Raise the cap, or train without: it alone now says what is learnt."),
     "margin-heavy": Alarm(margin_heavy, "Scale the margin down, or clip it."),
     "spike": Alarm(spike, "Lower the learning rate, or meta.rho, or look at the pairs of that step."),
     "padding": Alarm(padding_mismatch, "Give the tokenizer a pad token of its own, and the model the same."),
 }
 
 
-def plain_course(config: TrainConfig, pairs: int) -> list[Mapping[str, float]]:
-    """The evaluations of the training in `config.beside`; none where there is no such folder.
+def plain_course(config: TrainConfig, data_sha256: str) -> list[Mapping[str, float]]:
+    """The evaluations of the training in `config.beside`; none where no folder is named.
 
     Raises:
-        ConfigError: no watched training lies there, or one of other pairs, length or seed.
+        ConfigError: no watched training lies there, or one of other pairs or labels, length or seed.
     """
     if config.beside is None:
         return []
@@ -198,15 +196,16 @@ def plain_course(config: TrainConfig, pairs: int) -> list[Mapping[str, float]]:
         theirs = json.loads(path.read_text(encoding="utf-8"))["train"]["model"]
         found = [each for each in theirs["log"] if "eval_accuracy" in each]
         differ = [name for name in ALIKE if theirs["config"][name] != getattr(config, name)]
-        differ += ["pairs"] if theirs["pairs"] != pairs else []
+        differ += ["pairs or labels"] if theirs["data_sha256"] != data_sha256 else []
+        differ += [] if found else ["that it was not watched"]
     except (OSError, ValueError, KeyError, TypeError):
         raise ConfigError(
             f"beside: {path} holds no results of a training. Give the folder of an outweigh train."
         ) from None
-    if differ or not found:
+    if differ:
         raise ConfigError(
-            f"beside: {config.beside} differs in {', '.join(differ) or 'not being watched'}. Train both "
-            "on the same pairs, as long, with a validation part and the same seed."
+            f"beside: {config.beside} differs in {', '.join(differ)}. Train both on the same pairs, as long, "
+            "with a validation part and the same seed."
         )
     return found
 
@@ -233,6 +232,8 @@ class AlarmCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         self.watch.pad_token = kwargs["model"].config.pad_token_id
+        # those before a resume: without them the third would be taken for the first
+        self.watch.evaluations = [each for each in state.log_history if "eval_log_loss" in each]
         self._sound(state, control)
 
     def on_log(

@@ -89,8 +89,8 @@ def prompts(items: Items, dataset: datasets.Dataset, config: TrainConfig) -> np.
 DERIVE: dict[str, Callable[[Items, datasets.Dataset, TrainConfig], np.ndarray]] = {
     "length_ratio": length_ratios,
     "cosine": cosines,
-    "difference": differences,
-    "prompt": prompts,
+    "feature_difference": differences,
+    "prompt_number": prompts,
 }
 
 
@@ -107,7 +107,10 @@ def prepared(
     items = items._replace(columns=items.columns | found)
     columns = _tensors(items, dataset)
     objective = fitted(objective, columns)
-    return items, objective, check_caps(objective, columns)
+    kept = {
+        name: column for name, column in items.columns.items() if name not in {*found} - {*objective.needs}
+    }
+    return items._replace(columns=kept), objective, check_caps(objective, columns)
 
 
 def fitted(objective: Objective, columns: Mapping[str, Tensor]) -> Objective:
@@ -143,7 +146,7 @@ def check_caps(objective: Objective, columns: Mapping[str, Tensor]) -> dict[str,
     if open_share > MOST_OPEN:
         logger.warning(
             "cap from %r: %.0f %% of the caps are above %g nats, which is plain Bradley-Terry. Lower beta1, "
-            "or take another preset or encoder.",
+            "or take another preset, encoder or source.",
             cap.name,
             100 * open_share,
             OPEN_CAP,

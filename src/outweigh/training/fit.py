@@ -83,7 +83,7 @@ def fit(
     rows = token_rows(items, config, eval_data, renderer)
     seconds = {"tokens": time.monotonic() - started}
     check_steps(objective, config, len(rows.train))
-    plain = plain_course(config, len(rows.train))
+    plain = plain_course(config, items.key)
     items, objective, caps = prepared(objective, items, rows.train, config)
     meta = meta_step(config, renderer)
     model, rate = _model(config, tokenizer)
@@ -222,7 +222,8 @@ def _saved(
         (item.prompt, response) for item in islice(items.read(), LEVELLED) for response in item.responses
     ]
     rewards = reward_model.score_texts(texts)
-    reward_model.origin = Origin(checkpoint_identity(config.backbone), float(rewards.mean()))
+    base = checkpoint_identity(config.backbone) + (f" {config.layers} layers" if config.layers else "")
+    reward_model.origin = Origin(base, float(rewards.mean()))
     reward_model.model = without_prototypes(merged(model))
     reward_model.precision = config.precision
     if trainer.is_world_process_zero():

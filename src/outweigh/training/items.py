@@ -13,7 +13,7 @@ from outweigh.data.records import Ranking
 from outweigh.data.split import hold_out
 from outweigh.data.tokens import Item
 from outweigh.errors import ConfigError, DataError
-from outweigh.objectives.sources import AUXILIARY, DERIVED, LIVE, SOURCES, Bound, bind, named
+from outweigh.objectives.sources import AUXILIARY, COLUMN, DERIVED, LIVE, SOURCES, Bound, bind, named
 from outweigh.training.config import TrainConfig
 from outweigh.training.trainer import Objective
 
@@ -41,7 +41,7 @@ def items_of(data: Data) -> Items:
         return Items(
             lambda: (Item(p.prompt, (p.chosen, p.rejected), (0.0, 1.0), p.origin) for p in pairs),
             pairs.fingerprint(),
-            {name: column for name in pairs.columns if (column := pairs.column(name)) is not None},
+            {name: column for name in pairs.scalars if (column := pairs.column(name)) is not None},
             lambda fraction, seed: hold_out(pairs, fraction, seed),
         )
     rankings = data
@@ -91,8 +91,10 @@ def asked_columns(config: TrainConfig) -> list[str]:
         ConfigError: an unknown source or option.
     """
     bound = [named(key, getattr(config, key)) for key in SOURCES]
-    reads = {need for source in bound if isinstance(source, Bound) for need in source.reads}
-    return sorted(reads - {*OPTIONAL, *LIVE, *DERIVED})
+    sources = [source for source in bound if isinstance(source, Bound)]
+    named_columns = {need for source in sources if source.name == COLUMN for need in source.needs}
+    reads = {need for source in sources for need in source.reads}
+    return sorted((reads - {*LIVE, *DERIVED} | named_columns) - {*OPTIONAL})
 
 
 def objective_of(config: TrainConfig, columns: Collection[str]) -> Objective:

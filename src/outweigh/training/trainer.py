@@ -151,7 +151,9 @@ class PairTrainer(WholeCheckpoints):
         loss = self._pairwise(chosen - rejected, given, seen.tokens)
         for name, coefficient in self.objective.auxiliary.items():
             term = AUXILIARY[name]
-            loss = loss + coefficient * term.function(chosen, rejected, *(columns[n] for n in term.needs))
+            share = views if "step_sum" in term.needs else 1  # a step has as many pairs as it has, seen twice
+            found = term.function(chosen, rejected, *(columns[need] for need in term.needs))
+            loss = loss + coefficient / share * found
         self._count((chosen - rejected).detach(), given, views)
         return loss.view(views, -1).mean(0)
 

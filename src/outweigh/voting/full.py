@@ -63,12 +63,12 @@ def full_votes(
 
 
 def _own(config: TrainConfig, voter: int) -> TrainConfig:
-    """A voter's configuration: another seed, every pair trained on, and nothing published."""
+    """A voter's configuration: another seed, every pair trained on, nothing published or compared."""
     private = {
         key: value for key, value in config.trainer.items() if not key.startswith(("push_to_", "hub_"))
     }
     own = replace(config, seed=config.seed + voter, trainer=private)
-    return replace(own, validation=0.0, patience=None, keep="last")
+    return replace(own, validation=0.0, patience=None, keep="last", beside=None)
 
 
 def _voter(items: Items, config: TrainConfig, folder: Path) -> RewardModel:
