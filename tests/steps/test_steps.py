@@ -252,6 +252,19 @@ def test_too_few_pairs_are_refused_before_anything_is_trained(pairs_file, tmp_pa
     assert not list(tmp_path.iterdir())
 
 
+def test_what_a_later_training_would_refuse_is_refused_before_the_first(pairs_file, tiny_bert, tmp_path):
+    held_out = [{"chosen": "Please.", "rejected": "Now."}] * 40
+    (tmp_path / "eval.jsonl").write_text("".join(json.dumps(row) + "\n" for row in held_out))
+    config = RunConfig(train=replace(train_config(tiny_bert), margin="batch", batch_pairs=179))
+    with pytest.raises(ConfigError, match="180 pairs in steps of 179 leave one with a single pair"):
+        outweigh.run(pairs_file, out=tmp_path / "run", eval=[tmp_path / "eval.jsonl"], config=config)
+    assert not (tmp_path / "run/plain").exists()
+    with pytest.raises(ConfigError, match=r"train.beside: a run compares its two models itself"):
+        outweigh.run(
+            pairs_file, out=tmp_path / "run", config=RunConfig(train=train_config(tiny_bert, beside="x"))
+        )
+
+
 def test_score_keeps_rows_and_order(pairs_file, tiny_llama, tmp_path):
     outweigh.train(pairs_file, out=tmp_path / "t", config=train_config(tiny_llama))
     model = outweigh.RewardModel.load(tmp_path / "t" / "model")

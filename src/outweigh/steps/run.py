@@ -24,7 +24,7 @@ from outweigh.steps.evaluate import Judged, compared, judged
 from outweigh.steps.record import Stopwatch, as_json, described, headed, peak_memory, write_json, write_run
 from outweigh.training.config import TrainConfig
 from outweigh.training.fit import fit
-from outweigh.training.items import asked_columns
+from outweigh.training.items import asked_columns, check_steps, objective_of
 
 DOUBTFUL = 200
 """Most doubtful pairs that the report shows."""
@@ -65,6 +65,10 @@ def run(
             f"run: got {len(pairs)} pairs to train on, want at least {MIN_PAIRS} to audit their labels. Give "
             "more pairs, or train on these as they are: outweigh train DATA --out DIR"
         )
+    if (
+        config.audit.votes.method == "full"
+    ):  # voters see all pairs, the plain model all but its validation part
+        check_steps(objective_of(config.train, pairs.columns), config.train, len(pairs))
     write_run(out, "run", asdict(config), about)
     found: dict[str, dict[str, Judged]] = {}
     trained: dict[str, Any] = {}
