@@ -169,6 +169,24 @@ def test_the_data_may_bring_features_of_what_its_texts_only_name(tmp_path):
             outweigh.audit(PairSet.from_rows(bad), out=tmp_path / "bad")
 
 
+def test_features_of_unlike_length_or_of_rows_of_k_responses_are_refused(tmp_path):
+    rows = [
+        {
+            "chosen": f"{n}",
+            "rejected": "x",
+            "features_chosen": [1.0] * (1 + n % 2),
+            "features_rejected": [1.0],
+        }
+        for n in range(4)
+    ]
+    with pytest.raises(DataError, match=r"'features_chosen' has lists of 1 to 2 numbers, want as many"):
+        outweigh.audit(PairSet.from_rows(rows), out=tmp_path / "unlike")
+    several = {"prompt": "p", "responses": ["a", "b", "c"], "ranks": [1, 2, 3]}
+    several |= {"features_chosen": [1.0], "features_rejected": [2.0]}
+    with pytest.raises(DataError, match="stands on rows of K responses, of which none is its own"):
+        outweigh.audit(PairSet.from_rows([several]), out=tmp_path / "several")
+
+
 def test_a_run_leaves_everything_that_it_promises(pairs_file, tiny_bert, tmp_path):
     audit = audit_config(tiny_bert, policy="flip", repair=RepairOptions(fraction=0.1))
     config = RunConfig(audit=audit, train=train_config(tiny_bert), held_out=0.2)

@@ -27,9 +27,8 @@ from outweigh.errors import ConfigError, DataError
 Data = str | Path | Sequence[Mapping[str, Any]]
 OnBadRows = Literal["error", "skip"]
 
-_LAYOUT = (
-    2  # of the cached files; a change of arrow.py, fields.py or rows.py that changes what is stored raises it
-)
+_LAYOUT = 2
+"""Of the cached files; a change of arrow.py, fields.py or rows.py that changes what is stored raises it."""
 _BAD_ROWS_HELD = 1000
 
 

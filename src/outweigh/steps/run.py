@@ -65,9 +65,7 @@ def run(
             f"run: got {len(pairs)} pairs to train on, want at least {MIN_PAIRS} to audit their labels. Give "
             "more pairs, or train on these as they are: outweigh train DATA --out DIR"
         )
-    if (
-        config.audit.votes.method == "full"
-    ):  # voters see all pairs, the plain model all but its validation part
+    if config.audit.votes.method == "full":  # its voters see every pair, validation part and all
         check_steps(objective_of(config.train, pairs.columns), config.train, len(pairs))
     write_run(out, "run", asdict(config), about)
     found: dict[str, dict[str, Judged]] = {}

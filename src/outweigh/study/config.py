@@ -23,7 +23,6 @@ where the gate would have kept the labels, too."""
 
 
 SHIFTED = "shifted"
-CHANGES = ("repair", "only", "flipped", "shuffled")
 
 
 class Cell(NamedTuple):
@@ -74,6 +73,9 @@ class Changes:
     def audited(self) -> bool:
         """Whether they need an audit."""
         return self != Changes()
+
+
+CHANGES = tuple(each.name for each in fields(Changes))
 
 
 @dataclass(frozen=True, kw_only=True)
