@@ -59,7 +59,7 @@ def trained(pairs_B2H: NDArray[Any], seed: int, margin: Margin) -> torch.nn.Modu
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE)
     data = torch.from_numpy(pairs_B2H).float()
     for _ in range(EPOCHS):
-        for batch in torch.randperm(len(data)).split(of_batch):
+        for batch in torch.randperm(len(data)).split(BATCH):
             reward_B2 = model(data[batch]).squeeze(-1)
             gap = reward_B2[:, 0] - reward_B2[:, 1]
             loss = pairwise_loss(gap, margin=margin(gap)).mean()

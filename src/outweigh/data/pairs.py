@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import pickle
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +31,8 @@ OnBadRows = Literal["error", "skip"]
 _LAYOUT = 2
 """Of the cached files; a change of arrow.py, fields.py or rows.py that changes what is stored raises it."""
 _BAD_ROWS_HELD = 1000
+_BLOCK_PAIRS = 50_000
+"""Read through one mapping of the file: what was read through it stays resident until it ends."""
 
 
 @dataclass(slots=True)
@@ -80,8 +83,10 @@ class PairSet:
         return pair_of(self._arrow[int(index) % len(self)].to_pylist()[0])
 
     def __iter__(self) -> Iterator[Pair]:
-        for batch in self._arrow.iter(batch_size=1000):
-            yield from map(pair_of, batch.to_pylist())
+        for start in range(0, len(self), _BLOCK_PAIRS):
+            block = self._mapped_again().select(range(start, min(start + _BLOCK_PAIRS, len(self))))
+            for batch in block.iter(batch_size=1000):
+                yield from map(pair_of, batch.to_pylist())
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -182,6 +187,10 @@ class PairSet:
             else:
                 with self._bad.open("rb") as stream:
                     shutil.copyfileobj(stream, out)
+
+    def _mapped_again(self) -> datasets.Dataset:
+        """The same pairs; where they lie on disk through a mapping of its own, whose pages go with it."""
+        return pickle.loads(pickle.dumps(self._arrow)) if self._arrow.cache_files else self._arrow
 
     def _stored(self, name: str) -> pa.ChunkedArray:
         return self._arrow.select_columns([name])[:].column(name)
