@@ -43,7 +43,8 @@ def of_batch(gap: torch.Tensor) -> torch.Tensor:
 
 def pairs_of(images: NDArray[Any], digits: NDArray[Any], count: int, seed: int) -> NDArray[Any]:
     """Pixels of `count` pairs of unlike digits, the larger digit first, (count, 2, 64)."""
-    rng, found = np.random.default_rng(seed), []
+    rng = np.random.default_rng(seed)
+    found: list[NDArray[Any]] = []
     while len(found) < count:
         one, other = rng.integers(0, len(images), 2)
         if digits[one] != digits[other]:
@@ -76,7 +77,7 @@ def accuracy(model: torch.nn.Module, pairs_B2H: NDArray[Any]) -> float:
     return 100 * float(correct(reward_B2[:, 0] - reward_B2[:, 1]).mean())
 
 
-def cell(share: float, seed: int) -> dict[str, float]:
+def cell(share: float, seed: int) -> dict[str, float | None]:
     """What one seed finds at one planted share."""
     loaded = load_digits()
     order = np.random.default_rng(seed).permutation(len(loaded.data))
@@ -100,13 +101,13 @@ def cell(share: float, seed: int) -> dict[str, float]:
     repaired = np.array(
         [[(row := json.loads(line))["features_chosen"], row["features_rejected"]] for line in lines]
     )
-    found = {}
+    found: dict[str, float | None] = {}
     if share:
         hits = precision_recall(claimed, wrong, threshold=0.5)
         found = {"auroc": auroc(claimed, wrong), "precision": hits.precision, "recall": hits.recall}
     ways = (noisy, NONE), (repaired, NONE), (noisy, of_batch), (repaired, of_batch), (clean, NONE)
-    for name, (data, margin) in zip(TRAINED, ways, strict=True):
-        found[name] = accuracy(trained(data, seed, margin), test)
+    for name, (given, margin) in zip(TRAINED, ways, strict=True):
+        found[name] = accuracy(trained(given, seed, margin), test)
     return found
 
 

@@ -28,7 +28,7 @@ def layer_features(pairs: PairSet, name: str, cache: Path, max_tokens: int = 256
     """(N, 2 * layers + 1, H), float16: each layer's mean over all tokens, over the response's, and [CLS]."""
     path = cache / f"{name}-{pairs.sha256[:12]}-{max_tokens}.npy"
     if path.exists():
-        return np.load(path, mmap_mode="r")
+        return np.asarray(np.load(path, mmap_mode="r"))
     tokenizer = load_tokenizer("minilm")
     with quiet():
         model = AutoModel.from_pretrained(resolve("minilm"), dtype=torch.float32).eval()
@@ -57,7 +57,7 @@ def layer_features(pairs: PairSet, name: str, cache: Path, max_tokens: int = 256
         found[batch] = torch.stack([*means, hidden[-1][:, 0]], dim=1).numpy()
     cache.mkdir(parents=True, exist_ok=True)
     np.save(path, found)
-    return np.load(path, mmap_mode="r")
+    return found
 
 
 def pooled(layers_NLH: np.ndarray, pooling: str) -> np.ndarray:
@@ -67,4 +67,5 @@ def pooled(layers_NLH: np.ndarray, pooling: str) -> np.ndarray:
         return np.asarray(layers_NLH[:, -1], np.float32)
     kind, numbers = pooling.split("-")
     at = [int(number) + (count if kind == "response" else 0) for number in numbers.split("+")]
-    return np.concatenate([np.asarray(layers_NLH[:, each], np.float32) for each in at], axis=1)
+    layers = [np.asarray(layers_NLH[:, each], np.float32) for each in at]
+    return np.concatenate(layers, axis=1)

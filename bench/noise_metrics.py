@@ -76,9 +76,10 @@ class Data:
         return np.where(flipped, rejected, chosen), np.where(flipped, chosen, rejected), flipped
 
 
-def mean_and_std(values: list[float]) -> dict[str, float]:
+def mean_and_std(values: Sequence[float | None]) -> dict[str, float]:
     """Mean and sample std over seeds."""
-    return {"mean": float(np.mean(values)), "std": float(np.std(values, ddof=1)) if len(values) > 1 else 0.0}
+    known = np.array(values, dtype=float)
+    return {"mean": float(known.mean()), "std": float(known.std(ddof=1)) if len(known) > 1 else 0.0}
 
 
 def poolings(data: Data, seeds: range) -> Iterator[dict[str, Any]]:
@@ -98,8 +99,8 @@ def metrics(data: Data, seeds: range) -> Iterator[dict[str, Any]]:
     features = pooled(data.layers_NLH, POOLING)
     for vote in ("in-sample", "pair", "text", "prompt"):
         for kind in ("linear", "mlp"):
-            found: dict[str, list[float]] = {name: [] for name in NOISE_METRICS}
-            by_epoch: dict[str, list[float]] = {}
+            found: dict[str, list[float | None]] = {name: [] for name in NOISE_METRICS}
+            by_epoch: dict[str, list[float | None]] = {}
             unit = None
             for seed in seeds:
                 chosen, rejected, flipped = data.planted(FLIPS, seed)
@@ -112,6 +113,7 @@ def metrics(data: Data, seeds: range) -> Iterator[dict[str, Any]]:
                 epochs = 8 if vote == "in-sample" else 4
                 config = ProbeConfig(kind=kind, epochs=epochs)
                 long = probe_votes(features, chosen, rejected, config=config, fold_B=fold, seed=seed)
+                assert long.epoch_gap_EB is not None  # of probes it is there
                 for epoch, gap in enumerate(long.epoch_gap_EB, start=1):
                     by_epoch.setdefault(f"epoch {epoch}", []).append(auroc(-gap.astype(float), flipped))
                 votes = long
@@ -166,11 +168,11 @@ def right_share(heads: Any, features: np.ndarray, chosen: np.ndarray, rejected: 
 def trained_heads(features: np.ndarray, labels: Any, seed: int, **terms: Any) -> Any:
     """Four heads trained on rows of chosen and rejected, and weights."""
     chosen, rejected, weight = labels
+    given: dict[str, Any] = {name: torch.from_numpy(values).float() for name, values in terms.items()}
+    weight_BA = torch.from_numpy(np.tile(weight[:, None], 4)).float()
     return fit_heads(
-        features, chosen, rejected, config=ProbeConfig(), seed=seed,
-        weight_BA=torch.from_numpy(np.tile(weight[:, None], 4)).float(),
-        **{name: torch.from_numpy(values).float() for name, values in terms.items()},
-    )  # fmt: skip
+        features, chosen, rejected, config=ProbeConfig(), seed=seed, weight_BA=weight_BA, **given
+    )
 
 
 def repairs(data: Data, seeds: range) -> Iterator[dict[str, Any]]:

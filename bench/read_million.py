@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ def measure(path: Path, cache: Path, count: int) -> None:
     timed("read", count, lambda: read_pairs(path, cache_dir=cache))
     pairs = timed("read again", count, lambda: read_pairs(path, cache_dir=cache))
     for name, step in steps(cache).items():
-        timed(name, count, lambda step=step: step(pairs))
+        timed(name, count, partial(step, pairs))
 
 
 def main() -> None:

@@ -46,7 +46,9 @@ def turned(row: dict[str, Any]) -> dict[str, Any]:
     return {other[name].replace("REJECTED", "rejected"): value for name, value in row.items()}
 
 
-def files(name: str, folder: Path, split: str, share: float, seed: int, work: Path) -> tuple[Path, Path, set]:
+def files(
+    name: str, folder: Path, split: str, share: float, seed: int, work: Path
+) -> tuple[Path, Path, set[int]]:
     """The training file with planted flips, the evaluation file, and the rows of the flips."""
     rows = [raw.values for raw in raw_rows(folder / f"{name}.train.jsonl.gz") if raw.values is not None]
     held = folder / f"{name}.test.jsonl.gz"

@@ -29,8 +29,8 @@ def agreement(pairs: PairSet, strength: np.ndarray, grade: str, seed: int = 0) -
     graded = PairFacts.of(pairs, None if grade == "votes" else grade).grades[grade]
     unit = choose_unit(pairs.text_ids()[0])
     found = {
-        name: asdict(bootstrap(lambda at, m=measure: m(strength[at], graded[at]), unit, seed=seed))
-        for name, measure in (("spearman", spearman), ("kendall", kendall))
+        "spearman": asdict(bootstrap(lambda at: spearman(strength[at], graded[at]), unit, seed=seed)),
+        "kendall": asdict(bootstrap(lambda at: kendall(strength[at], graded[at]), unit, seed=seed)),
     }
     found["mean strength by grade"] = {
         f"{value:g}": {
