@@ -9,7 +9,7 @@ demo: $(INSTALLED)
 	$(BIN)/outweigh demo --out demo
 
 test: $(INSTALLED)
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist worksteal
 
 real: $(INSTALLED)
 	$(BIN)/pytest -m real
