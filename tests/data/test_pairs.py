@@ -333,3 +333,13 @@ def test_rankings_and_candidates_name_their_row(tmp_path):
     path = lines(tmp_path / "b.jsonl", [{"prompt": "p", "responses": "a"}])
     with pytest.raises(DataError, match=f"^{path}:1: 'responses' is 'a', want a list"):
         list(read_candidates(path))
+
+
+def test_pairs_are_read_block_by_block_in_their_order(tmp_path, monkeypatch):
+    monkeypatch.setattr("outweigh.data.pairs._BLOCK_PAIRS", 3)
+    rows = [{"chosen": f"good {n}", "rejected": f"bad {n}"} for n in range(10)]
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for pairs in (read_pairs(path), PairSet.from_rows(rows)):
+        assert [pair.chosen[0].content for pair in pairs] == [row["chosen"] for row in rows]
+        assert [pair.row for pair in pairs.select([9, 0, 4, 4])] == [9, 0, 4, 4]
