@@ -281,6 +281,18 @@ def test_a_failed_cell_is_named_and_the_others_stand_in_the_table(grid, tmp_path
     assert [line["method"] for line in results["lines"]] == ["plain"] and len(results["failed"]) == 1
 
 
+def test_an_interrupted_study_leaves_the_table_of_what_is_done(grid, tmp_path):
+    def stop(cell, found, known):
+        raise KeyboardInterrupt
+
+    study = configured(Study, grid, "grid")
+    with pytest.raises(KeyboardInterrupt):
+        run_study(study, out=tmp_path / "out", told=stop)
+    (line,) = json.loads((tmp_path / "out/study.json").read_text())["lines"]
+    assert (line["method"], line["seeds"]) == ("plain", 1)
+    assert "plain" in (tmp_path / "out/table.md").read_text()
+
+
 def test_a_number_with_an_exponent_is_one(grid, tmp_path):
     text = yaml.safe_dump(grid, sort_keys=False).replace("margin: 1.0", "learning_rate: 2e-5")
     (tmp_path / "study.yaml").write_text(text)

@@ -1,6 +1,6 @@
 """`outweigh study`: every cell, then the table and the figure of those that ended well."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ def run_study(
 ) -> dict[str, Any]:
     """The lines of the study's table, as in `out/study.json`, with `out/table.md` and `out/gains.png`.
 
-    Cells that are done lie in `out/cells` and are not run again, so that a study may be interrupted, or grow.
+    Cells that are done lie in `out/cells` and are not run again, so that a study may be interrupted, or grow;
+    of an interrupted one the table of what is done is written.
     `told` is called with each cell as it ends, what it found, and whether it was there already.
 
     Raises:
@@ -37,14 +38,31 @@ def run_study(
         check_contrast(training)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    found, failed = {}, {}
-    for cell, each, known in run_cells(study, out, jobs=jobs):
-        if isinstance(each, OutweighError):
-            failed[cell] = each
-        else:
-            found[cell] = each
-        if told is not None:
-            told(cell, each, known)
+    found: dict[Cell, dict[str, Any]] = {}
+    failed: dict[Cell, OutweighError] = {}
+    try:
+        for cell, each, known in run_cells(study, out, jobs=jobs):
+            if isinstance(each, OutweighError):
+                failed[cell] = each
+            else:
+                found[cell] = each
+            if told is not None:
+                told(cell, each, known)
+    finally:  # of an interrupted study, too
+        results = _written(study, out, found, failed)
+    if failed:
+        (cell, error), *_ = failed.items()
+        raise TrainingError(
+            f"study: {len(failed)} of {len(study.cells)} cells failed, the first: {cell}: {error} The others "
+            f"are in {out / 'table.md'}."
+        )
+    return results
+
+
+def _written(
+    study: Study, out: Path, found: Mapping[Cell, dict[str, Any]], failed: Mapping[Cell, OutweighError]
+) -> dict[str, Any]:
+    """What goes into `out/study.json`, written there, with the table and the figure of the cells found."""
     lines = study_lines(study, {cell: found[cell] for cell in study.cells if cell in found})
     results = headed("study", 0) | {
         "study": asdict(study),
@@ -55,10 +73,4 @@ def run_study(
     with replaced_whole(out / "table.md") as file:
         file.write(markdown(study, lines).encode())
     draw_gains(lines, out / "gains.png")
-    if failed:
-        (cell, error), *_ = failed.items()
-        raise TrainingError(
-            f"study: {len(failed)} of {len(study.cells)} cells failed, the first: {cell}: {error} The others "
-            f"are in {out / 'table.md'}."
-        )
     return results
