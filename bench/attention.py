@@ -13,8 +13,8 @@ import time
 import numpy as np
 import torch
 
-from outweigh.models.batches import CPU_TOKENS, rewards_of
-from outweigh.models.loading import load_classifier, load_tokenizer
+from outweigh.models.batches import CPU_TOKENS, read_texts
+from outweigh.models.loading import load_classifier, load_tokenizer, reward_layer
 from outweigh.objectives.pairwise import pairwise_loss
 
 
@@ -37,9 +37,15 @@ def main() -> None:
         for form, model in models.items():
             started = time.perf_counter()
             with torch.autocast("cpu", dtype=torch.bfloat16):
-                reward = rewards_of(
-                    model, ids, pad_token=0, device=torch.device("cpu"), max_tokens=CPU_TOKENS
-                )
+                reward = read_texts(
+                    model,
+                    reward_layer(model),
+                    ids,
+                    pad_token=0,
+                    device=torch.device("cpu"),
+                    max_tokens=CPU_TOKENS,
+                    packs=False,
+                ).rewards
             pairwise_loss(reward[::2] - reward[1::2]).mean().backward()
             model.zero_grad()
             if repeat:  # the first warms up

@@ -4,7 +4,8 @@
 
 The 1,797 images are scikit-learn's, 64 pixels each; some labels are planted wrong. A quarter of the images
 makes the held-out pairs. Prints how well the audit by probes finds the flips, and the held-out accuracy of a
-small network trained on the noisy labels, on the repaired ones, with the batch margin, and on right labels.
+small network trained on the noisy labels, on those left after a flip or a drop, with the batch margin, and on
+right labels.
 """
 
 import argparse
@@ -33,7 +34,7 @@ EPOCHS, BATCH, RATE, HIDDEN = 20, 32, 3e-3, 32
 
 Margin = Callable[[torch.Tensor], torch.Tensor]
 NONE: Margin = torch.zeros_like
-TRAINED = ("noisy", "flipped", "batch margin", "flipped, batch margin", "right labels")
+TRAINED = ("noisy", "flipped", "dropped", "batch margin", "flipped, batch margin", "right labels")
 
 
 def of_batch(gap: torch.Tensor) -> torch.Tensor:
@@ -77,6 +78,14 @@ def accuracy(model: torch.nn.Module, pairs_B2H: NDArray[Any]) -> float:
     return 100 * float(correct(reward_B2[:, 0] - reward_B2[:, 1]).mean())
 
 
+def repaired(data: Path, audit: Path, policy: str) -> NDArray[Any]:
+    """The pairs' pixels after the policy, (B, 2, 64)."""
+    out = audit.with_name(f"{policy}.jsonl")
+    outweigh.denoise(data, audit=audit, out=out, policy=policy)
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    return np.array([[row["features_chosen"], row["features_rejected"]] for row in rows])
+
+
 def cell(share: float, seed: int) -> dict[str, float | None]:
     """What one seed finds at one planted share."""
     loaded = load_digits()
@@ -96,16 +105,13 @@ def cell(share: float, seed: int) -> dict[str, float | None]:
         write_rows(data, rows)
         outweigh.audit(data, out=out, config=AuditConfig(seed=seed, policy="flip", trust=False))
         claimed = np.array(pq.read_table(out / "strength.parquet").to_pydict()["wrong_probability"])
-        outweigh.denoise(data, audit=out, out=Path(folder) / "repaired.jsonl")
-        lines = (Path(folder) / "repaired.jsonl").read_text().splitlines()
-    repaired = np.array(
-        [[(row := json.loads(line))["features_chosen"], row["features_rejected"]] for line in lines]
-    )
+        flipped, dropped = (repaired(data, out, policy) for policy in ("flip", "drop"))
     found: dict[str, float | None] = {}
     if share:
         hits = precision_recall(claimed, wrong, threshold=0.5)
         found = {"auroc": auroc(claimed, wrong), "precision": hits.precision, "recall": hits.recall}
-    ways = (noisy, NONE), (repaired, NONE), (noisy, of_batch), (repaired, of_batch), (clean, NONE)
+    batch = (noisy, of_batch), (flipped, of_batch)
+    ways = (noisy, NONE), (flipped, NONE), (dropped, NONE), *batch, (clean, NONE)
     for name, (given, margin) in zip(TRAINED, ways, strict=True):
         found[name] = accuracy(trained(given, seed, margin), test)
     return found

@@ -19,6 +19,7 @@ from outweigh.cli.main import main
 from outweigh.data.config import TokenConfig
 from outweigh.data.pairs import PairSet
 from outweigh.errors import ConfigError, ModelError
+from outweigh.models.packing import takes_packs
 from outweigh.models.policy import Policy, load_policy, log_probabilities
 
 SHORT = TokenConfig(max_tokens=96)
@@ -52,10 +53,12 @@ def largest_difference(one, other):
     return max((one[name] - other[name]).abs().max().item() for name in one)
 
 
-def test_log_probabilities_are_the_sum_over_the_response_alone_and_in_a_batch(tiny_llama):
+@pytest.mark.parametrize("packs", [False, True])
+def test_log_probabilities_are_the_sum_over_the_response_alone_and_in_a_batch(tiny_llama, packs):
     model = load_policy(tiny_llama).eval()
+    assert takes_packs(model, model.get_output_embeddings(), 64) or not packs
     texts, starts = [[5, 9, 12, 7, 30, 2], [5, 9, 4], [8, 8, 8, 8, 1, 2, 3, 4]], [3, 1, 6]
-    how = {"pad_token": 0, "device": torch.device("cpu"), "max_tokens": 64}
+    how = {"pad_token": 0, "device": torch.device("cpu"), "max_tokens": 64, "packs": packs}
     together = log_probabilities(model, texts, starts, **how)
     for place, (ids, start) in enumerate(zip(texts, starts, strict=True)):
         expected = 0.0
@@ -66,16 +69,18 @@ def test_log_probabilities_are_the_sum_over_the_response_alone_and_in_a_batch(ti
     assert torch.allclose(together[1:2], log_probabilities(model, texts[1:2], starts[1:2], **how), atol=1e-5)
 
 
+@pytest.mark.parametrize(("packs", "computed"), [(False, [3]), (True, [4])])
 @pytest.mark.parametrize("wrapped", [False, True])
-def test_of_prompts_no_logits_are_computed(tiny_llama, wrapped):
+def test_of_prompts_no_logits_are_computed(tiny_llama, wrapped, packs, computed):
     model = load_policy(tiny_llama).eval()
+    assert takes_packs(model, model.get_output_embeddings(), 64) or not packs
     places = []
     model.lm_head.register_forward_hook(lambda head, given, found: places.append(found.shape[1]))
     if wrapped:
         model = peft.get_peft_model(model, peft.LoraConfig(r=2, target_modules=["q_proj"]))
-    how = {"pad_token": 0, "device": torch.device("cpu"), "max_tokens": 64}
+    how = {"pad_token": 0, "device": torch.device("cpu"), "max_tokens": 64, "packs": packs}
     log_probabilities(model, [[5, 9, 12, 7, 30, 2], [8, 8, 8, 8, 8, 7]], [3, 5], **how)
-    assert places == [3]  # the first text's 7, 30, 2; the second's 7 is one of their places
+    assert places == computed  # the first text's 7, 30, 2; in padded rows the other's 7 stands with one
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from outweigh.models.batches import length_batches, pad, rewards_of
-from outweigh.models.loading import load_classifier, load_tokenizer
+from outweigh.models.batches import length_batches, pad, read_texts
+from outweigh.models.loading import load_classifier, load_tokenizer, reward_layer
 
 
 @pytest.mark.parametrize("budget", [1, 7, 64, 10_000])
@@ -34,9 +34,15 @@ def test_rewards_and_gradients_are_those_of_texts_alone(name, request):
     found = {}
     for budget in (1, 40, 10_000):
         model.zero_grad()
-        rewards = rewards_of(
-            model, ids, pad_token=tokenizer.pad_token_id, device=torch.device("cpu"), max_tokens=budget
-        )
+        rewards = read_texts(
+            model,
+            reward_layer(model),
+            ids,
+            pad_token=tokenizer.pad_token_id,
+            device=torch.device("cpu"),
+            max_tokens=budget,
+            packs=False,
+        ).rewards
         rewards.square().sum().backward()
         gradient = torch.cat([each.grad.flatten() for each in model.parameters() if each.grad is not None])
         found[budget] = rewards.detach(), gradient

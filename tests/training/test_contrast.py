@@ -49,13 +49,13 @@ def dropped(values, view):
 @pytest.fixture
 def smooth_dropout(monkeypatch):
     """Dropout that is the same for the same text in the same view."""
-    now, real = {"view": 1}, trainer.rewards_and_features
+    now, real = {"view": 1}, trainer.read_texts
 
     def counted(*arguments, **how):
         now["view"] = 1 - now["view"]
         return real(*arguments, **how)
 
-    monkeypatch.setattr(trainer, "rewards_and_features", counted)
+    monkeypatch.setattr(trainer, "read_texts", counted)
     monkeypatch.setattr(
         torch.nn.Dropout,
         "forward",

@@ -27,7 +27,7 @@ if config.dropout:  # the same masks whichever process has the text: a smooth fu
     import torch
     from outweigh.training import trainer
 
-    view, real = [1], trainer.rewards_and_features
+    view, real = [1], trainer.read_texts
 
     def counted(*arguments, **how):
         view[0] = 1 - view[0]
@@ -36,7 +36,7 @@ if config.dropout:  # the same masks whichever process has the text: a smooth fu
     def dropped(self, values):
         return values * (1 + 0.3 * torch.sin((5 + view[0]) * values)) if self.training else values
 
-    trainer.rewards_and_features, torch.nn.Dropout.forward = counted, dropped
+    trainer.read_texts, torch.nn.Dropout.forward = counted, dropped
 fit(PairSet.from_rows(rows), config, Path(out))
 """
 

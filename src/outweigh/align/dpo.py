@@ -23,6 +23,7 @@ from outweigh.errors import TrainingError
 from outweigh.models.attention import choose_attention
 from outweigh.models.guard import check_reload
 from outweigh.models.loading import load_tokenizer
+from outweigh.models.packing import takes_packs
 from outweigh.models.policy import Policy, filler, load_policy
 from outweigh.models.precision import autocast_dtype, default_device
 from outweigh.objectives.pairwise import squared_loss
@@ -120,7 +121,9 @@ def _trainer(
     seconds = time.monotonic() - started
     model = load_policy(config.backbone, dropout=config.dropout, trust_remote_code=config.trust_remote_code)
     device = default_device()
-    choose_attention(model, device, autocast_dtype(device, config.precision), config.tokens.max_tokens)
+    packs = takes_packs(model, model.get_output_embeddings(), config.tokens.max_tokens)
+    if not packs:
+        choose_attention(model, device, autocast_dtype(device, config.precision), config.tokens.max_tokens)
     alarms = AlarmCallback(tokenizer, stop=config.stop_on_alarm, silent=("padding",))
     trainer = PolicyTrainer(
         model=trainable(model, config.training),
@@ -131,6 +134,8 @@ def _trainer(
         vocabulary=model.config.vocab_size,
         reference=reference,
         pad_token=filler(tokenizer),
+        layer=model.get_output_embeddings(),
+        packs=packs,
         columns=items.columns,
         keeps_best=config.keep == "best" or config.patience is not None,
         train_dataset=rows.train,

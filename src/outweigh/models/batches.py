@@ -1,13 +1,15 @@
-"""Token ids -> rewards: length-sorted batches within a token budget, with or without gradients."""
+"""Token ids -> rewards: packs, or length-sorted batches, within a token budget."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
+
+from outweigh.data.packs import packs_of
+from outweigh.models.attention import packed_inputs
 
 CPU_TOKENS = 2048
 """Padded tokens a forward on a CPU: with many more the activations leave its cache."""
@@ -47,63 +49,111 @@ def pad(ids: Sequence[Sequence[int]], pad_token: int, device: torch.device) -> d
     }
 
 
-def rewards_of(
-    model: nn.Module, ids: Sequence[Sequence[int]], *, pad_token: int, device: torch.device, max_tokens: int
-) -> Tensor:
-    """Reward of each text, float32 (N,), in the order given; gradients flow where they are enabled.
+class Forward(NamedTuple):
+    """One forward pass over S of the texts, and where in its rows of tokens they stand."""
 
-    Which texts share a forward pass changes nothing but rounding.
-    """
-    batches = length_batches([len(row) for row in ids], max_tokens)
-    rewards = [
-        model(**pad([ids[i] for i in batch], pad_token, device)).logits.squeeze(-1).float()
-        for batch in batches
-    ]
-    return torch.cat(rewards)[order_back(batches, device)]
+    places: NDArray[np.int64]  # (S,), among the texts given
+    inputs: dict[str, Any]
+    packed: bool
+    rows: NDArray[np.int64]  # (S,)
+    columns: list[NDArray[np.int64]]  # of each text's tokens, S arrays of its length
 
 
-def rewards_and_features(
-    model: nn.Module, layer: nn.Module, ids: Sequence[Sequence[int]], **how: Any
-) -> tuple[Tensor, Tensor]:
-    """What `rewards_of` gives, and what `layer`, the reward's, reads of each text: (N,) and float32 (N, H).
+class Outcome(NamedTuple):
+    """What a model made of one forward pass."""
 
-    Of a layer that reads every token, as causal models have, the features are those of the last one that is
-    not padding, where the reward is read.
-    """
-    seen: list[Tensor] = []
-    with _hooked(layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))):
-        rewards = rewards_of(model, ids, **how)
-    lengths = np.array([len(row) for row in ids])
-    batches = length_batches(lengths, how["max_tokens"])
-    features = [
-        hidden if hidden.dim() == 2 else hidden[range(len(batch)), (lengths[batch] - 1).tolist()]
-        for hidden, batch in zip(seen, batches, strict=True)
-    ]
-    return rewards, torch.cat(features).float()[order_back(batches, rewards.device)]
+    forward: Forward
+    logits: Tensor  # (R, 1)
+    read: Tensor  # by the reward's layer: (R, H), or (R, L, H) where it reads every token; empty if not asked
+    given: Tensor  # by that layer: (R, 1), or (R, L, 1); the logits if not asked
 
+    @property
+    def last(self) -> tuple[list[int], list[int]]:
+        """Row and column of each text's last token."""
+        return self.forward.rows.tolist(), [int(each[-1]) for each in self.forward.columns]
 
-def rewards_and_token_rewards(
-    model: nn.Module, layer: nn.Module, ids: Sequence[Sequence[int]], **how: Any
-) -> tuple[Tensor, list[Tensor]]:
-    """What `rewards_of` gives, and the reward at each token of each text, float32, N tensors of its length;
-    of one where `layer`, the reward's, reads a text as a whole, as encoders have it.
-    """
-    seen: list[Tensor] = []
-    with _hooked(layer.register_forward_hook(lambda _, __, output: seen.append(output))):
-        rewards = rewards_of(model, ids, **how)
-    at_tokens: list[Tensor] = [rewards] * len(ids)
-    for reward, batch in zip(seen, length_batches([len(row) for row in ids], how["max_tokens"]), strict=True):
-        for row, place in zip(reward, batch.tolist(), strict=True):
-            at_tokens[place] = row.flatten()[: len(ids[place])].float()
-    return rewards, at_tokens
+    def rewards(self) -> Tensor:
+        """Of its texts, float32 (S,)."""
+        reward_S1 = self.given[self.last] if self.forward.packed else self.logits
+        return reward_S1.squeeze(-1).float()
+
+    def features(self) -> Tensor:
+        """What the reward's layer reads of each text, where the reward is read, float32 (S, H)."""
+        return (self.read if self.read.dim() == 2 else self.read[self.last]).float()
+
+    def token_rewards(self) -> list[Tensor]:
+        """The reward at each token of each text, float32, S tensors of its length; of one where the reward's
+        layer reads a text as a whole, as encoders have it."""
+        if self.given.dim() == 2:
+            return list(self.given.float())
+        places = zip(self.forward.rows.tolist(), self.forward.columns, strict=True)
+        return [self.given[row, torch.from_numpy(columns), 0].float() for row, columns in places]
 
 
-@contextmanager
-def _hooked(handle: RemovableHandle) -> Iterator[None]:
+def forwards(
+    ids: Sequence[Sequence[int]], *, pad_token: int, device: torch.device, max_tokens: int, packs: bool
+) -> Iterator[Forward]:
+    """Passes of at most `max_tokens`, largest first: packs, or texts of like length padded to the longest."""
+    if packs:
+        for pack in packs_of(ids, max_tokens):
+            inputs = packed_inputs(pack, device)
+            yield Forward(np.array(pack.places), inputs, True, np.zeros_like(pack.places), pack.rows())
+        return
+    for batch in length_batches([len(row) for row in ids], max_tokens):
+        inputs = pad([ids[place] for place in batch], pad_token, device)
+        columns = [np.arange(len(ids[place])) for place in batch]
+        yield Forward(batch, inputs, False, np.arange(len(batch)), columns)
+
+
+def run_forward(
+    model: nn.Module, layer: nn.Module, forward: Forward, *, looks_inside: bool = False
+) -> Outcome:
+    """What the model makes of the pass; of `layer`, whose output is the reward, where one looks inside, as in
+    a pack one has to."""
+    if not (forward.packed or looks_inside):
+        logits = model(**forward.inputs).logits
+        return Outcome(forward, logits, logits.new_empty(0), logits)
+    seen: list[tuple[Tensor, Tensor]] = []
+    handle = layer.register_forward_hook(lambda _, inputs, output: seen.append((inputs[0], output)))
     try:
-        yield
+        logits = model(**forward.inputs).logits
     finally:
         handle.remove()
+    return Outcome(forward, logits, *seen[-1])
+
+
+class Texts(NamedTuple):
+    """What a model says of N texts, in the order in which they were given; gradients flow where enabled."""
+
+    rewards: Tensor  # float32 (N,)
+    features: Tensor  # float32 (N, H); (0,) if not asked
+    token_rewards: list[Tensor]  # float32, N tensors of each text's length; none if not asked
+
+
+def read_texts(
+    model: nn.Module,
+    layer: nn.Module,
+    ids: Sequence[Sequence[int]],
+    *,
+    features: bool = False,
+    token_rewards: bool = False,
+    **how: Any,
+) -> Texts:
+    """The rewards of the texts, and what else is asked for; `how` is what `forwards` takes.
+
+    Which texts share a forward pass changes nothing but rounding, but where there is dropout: in a pack the
+    responses to one prompt see it under the same one.
+    """
+    inside = features or token_rewards
+    outcomes = [run_forward(model, layer, each, looks_inside=inside) for each in forwards(ids, **how)]
+    rewards_N = torch.cat([each.rewards() for each in outcomes])
+    back = order_back([each.forward.places for each in outcomes], rewards_N.device)
+    at_tokens = [each for outcome in outcomes for each in outcome.token_rewards()] if token_rewards else []
+    return Texts(
+        rewards_N[back],
+        torch.cat([each.features() for each in outcomes])[back] if features else rewards_N.new_empty(0),
+        [at_tokens[place] for place in back.tolist()] if token_rewards else [],
+    )
 
 
 def order_back(batches: Sequence[np.ndarray], device: torch.device) -> Tensor:

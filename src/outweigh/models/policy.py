@@ -15,8 +15,9 @@ from outweigh.data.config import TokenConfig
 from outweigh.data.records import Text
 from outweigh.data.rendering import Renderer
 from outweigh.errors import ModelError
-from outweigh.models.batches import length_batches, order_back, pad, token_budget
+from outweigh.models.batches import forwards, order_back, token_budget
 from outweigh.models.loading import explained, load_tokenizer, quiet, resolve, set_dropout
+from outweigh.models.packing import takes_packs
 from outweigh.models.precision import autocast_dtype, default_device
 from outweigh.models.reward import Scorer, encoded_chunks
 
@@ -52,38 +53,34 @@ def load_policy(name: str | Path, *, dropout: float = 0.0, trust_remote_code: bo
 
 
 def log_probabilities(
-    model: nn.Module,
-    ids: Sequence[Sequence[int]],
-    starts: Sequence[int],
-    *,
-    pad_token: int,
-    device: torch.device,
-    max_tokens: int,
+    model: nn.Module, ids: Sequence[Sequence[int]], starts: Sequence[int], **how: Any
 ) -> Tensor:
     """log p(response | prompt) of each text, float32 (N,) in nats: the sum over all tokens from `starts` on,
-    what closes the text among them. Gradients flow where they are enabled.
+    what closes the text among them. `how` is what `forwards` takes; gradients flow where they are enabled.
 
     Where only prompts stand no logits are computed, if the architecture lets them be left out.
     """
-    lengths = [len(row) for row in ids]
     chooses = _chooses_logits(model)
-    batches = length_batches(lengths, max_tokens)
-    found = []
-    for batch in batches:
-        inputs = pad([ids[i] for i in batch], pad_token, device)
-        place_L = torch.arange(1, inputs["input_ids"].shape[1], device=device)
-        first_B, end_B = (torch.tensor([each[i] for i in batch], device=device) for each in (starts, lengths))
-        is_response_BL = (place_L >= first_B[:, None]) & (place_L < end_B[:, None])
+    found, order = [], []
+    for each in forwards(ids, **how):
+        begins = [max(1, starts[place]) for place in each.places]
+        parts = list(zip(each.rows, each.columns, begins, each.places, strict=True))
+        sizes = [len(columns) - begin for _, columns, begin, _ in parts]
+        # A token is read off where the one before it stands
+        column_T = np.concatenate([columns[begin - 1 : -1] for _, columns, begin, _ in parts])
+        next_T = np.concatenate([ids[place][begin:] for _, _, begin, place in parts])
+        kept_K, at_T = np.unique(column_T, return_inverse=True)
+        kept = torch.from_numpy(kept_K).to(how["device"])
         if chooses:
-            kept_P = is_response_BL.any(0).nonzero()[:, 0]
-            logits_TV = model(**inputs, logits_to_keep=kept_P).logits[is_response_BL[:, kept_P]].float()
+            logits_RKV = model(**each.inputs, logits_to_keep=kept).logits
         else:
-            logits_TV = model(**inputs).logits[:, :-1][is_response_BL].float()
-        next_T = inputs["input_ids"][:, 1:][is_response_BL]
-        said_T = logits_TV.gather(1, next_T[:, None])[:, 0] - logits_TV.logsumexp(1)
-        row_T = is_response_BL.nonzero()[:, 0]
-        found.append(torch.zeros(len(batch), device=device).index_add(0, row_T, said_T))
-    return torch.cat(found)[order_back(batches, device)]
+            logits_RKV = model(**each.inputs).logits[:, kept]
+        logits_TV = logits_RKV[np.repeat(each.rows, sizes), at_T].float()
+        next_token_T = torch.from_numpy(next_T).to(logits_TV.device)
+        said_T = logits_TV.gather(1, next_token_T[:, None])[:, 0] - logits_TV.logsumexp(1)
+        found.append(torch.stack([part.sum() for part in said_T.split(sizes)]))
+        order.append(each.places)
+    return torch.cat(found)[order_back(order, found[0].device)]
 
 
 def _chooses_logits(model: nn.Module) -> bool:
@@ -116,6 +113,7 @@ class Policy(Scorer):
         self.tokens = tokens or TokenConfig()
         self.renderer = Renderer(tokenizer, self.tokens.template)
         self.precision = precision
+        self.packs = takes_packs(self.model, self.model.get_output_embeddings(), self.tokens.max_tokens)
 
     @classmethod
     def load(
@@ -155,6 +153,7 @@ class Policy(Scorer):
                 pad_token=filler(self.tokenizer),
                 device=self.device,
                 max_tokens=policy_tokens(self.device, self.model.config.vocab_size),
+                packs=self.packs,
             )
         return found.double().cpu().numpy()
 

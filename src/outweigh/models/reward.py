@@ -18,8 +18,9 @@ from outweigh.data.rendering import Renderer
 from outweigh.data.rows import prompt_text, response_text
 from outweigh.data.tokens import Encoded, encode, truncate
 from outweigh.errors import ConfigError
-from outweigh.models.batches import rewards_of, token_budget
-from outweigh.models.loading import load_classifier, load_tokenizer, quiet
+from outweigh.models.batches import read_texts, token_budget
+from outweigh.models.loading import load_classifier, load_tokenizer, quiet, reward_layer
+from outweigh.models.packing import takes_packs
 from outweigh.models.precision import autocast_dtype, default_device
 
 SETTINGS = "outweigh.json"
@@ -109,6 +110,7 @@ class RewardModel(Scorer):
         self.renderer = Renderer(tokenizer, self.tokens.template)
         self.precision = precision
         self.origin = origin
+        self.packs = takes_packs(self.model, reward_layer(self.model), self.tokens.max_tokens)
 
     @classmethod
     def load(
@@ -147,14 +149,16 @@ class RewardModel(Scorer):
         """Reward of each text given as token ids, float64 (N,)."""
         dtype = autocast_dtype(self.device, self.precision)
         with torch.autocast(self.device.type, dtype=dtype) if dtype else nullcontext():
-            rewards = rewards_of(
+            found = read_texts(
                 self.model,
+                reward_layer(self.model),
                 ids,
                 pad_token=self.tokenizer.pad_token_id,
                 device=self.device,
                 max_tokens=2 * token_budget(self.device),
+                packs=self.packs,
             )
-        return rewards.double().cpu().numpy()
+        return found.rewards.double().cpu().numpy()
 
     def save(self, folder: str | Path) -> None:
         """Nothing; writes safetensors, tokenizer with its chat template, and how texts are cut."""

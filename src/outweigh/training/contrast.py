@@ -45,10 +45,9 @@ class Contrast:
         original, is our reading.
     """
 
-    def __init__(self, config: ContrastConfig, layer: nn.Module, prototype_KH: Tensor | None) -> None:
+    def __init__(self, config: ContrastConfig, prototype_KH: Tensor | None) -> None:
         default = SETTINGS[config.kind, config.of]
         self.config = config
-        self.layer = layer
         self.prototype_KH = prototype_KH
         self.coefficient = default.coefficient if config.coefficient is None else config.coefficient
         self.temperature = default.temperature if config.temperature is None else config.temperature
@@ -138,7 +137,7 @@ def contrast_of(model: Any, config: TrainConfig) -> Contrast | None:
     weights = [
         weight for name, weight in model.named_parameters() if PROTOTYPES in name and weight.requires_grad
     ]
-    return Contrast(config.contrast, reward_layer(model), weights[0] if weights else None)
+    return Contrast(config.contrast, weights[0] if weights else None)
 
 
 def without_prototypes(model: Any) -> Any:

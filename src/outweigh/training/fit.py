@@ -22,6 +22,7 @@ from outweigh.models.attention import choose_attention
 from outweigh.models.features import checkpoint_identity
 from outweigh.models.guard import check_reload
 from outweigh.models.loading import load_classifier, load_tokenizer, reward_layer
+from outweigh.models.packing import takes_packs
 from outweigh.models.precision import autocast_dtype, default_device
 from outweigh.models.reward import Origin, RewardModel
 from outweigh.training.alarms import AlarmCallback, plain_course
@@ -86,7 +87,7 @@ def fit(
     plain = plain_course(config, items.key)
     items, objective, caps = prepared(objective, items, rows.train, config)
     meta = meta_step(config, renderer)
-    model, rate = _model(config, tokenizer)
+    model, rate, packs = _model(config, tokenizer)
     alarms = AlarmCallback(tokenizer, stop=config.stop_on_alarm, plain=plain)
     trainer = PairTrainer(
         model=model,
@@ -99,7 +100,9 @@ def fit(
         keeps_best=config.keep == "best" or config.patience is not None,
         meta=meta,
         contrast=contrast_of(model, config),
-        token_layer=reward_layer(model) if config.loss_at == "tokens" else None,
+        layer=reward_layer(model),
+        packs=packs,
+        at_tokens=config.loss_at == "tokens",
         train_dataset=rows.train,
         eval_dataset=rows.watch,
         processing_class=tokenizer,
@@ -117,8 +120,8 @@ def fit(
     return _saved(trainer, tokenizer, config, items, output, results)
 
 
-def _model(config: TrainConfig, tokenizer: Any) -> tuple[Any, float]:
-    """A model that is ready to be trained, and its learning rate."""
+def _model(config: TrainConfig, tokenizer: Any) -> tuple[Any, float, bool]:
+    """A model that is ready to be trained, its learning rate, and whether texts go through it in packs."""
     model = load_classifier(
         config.backbone,
         tokenizer,
@@ -128,9 +131,12 @@ def _model(config: TrainConfig, tokenizer: Any) -> tuple[Any, float]:
     )
     add_prototypes(model, config)
     device = default_device()
-    choose_attention(model, device, autocast_dtype(device, config.precision), config.tokens.max_tokens)
+    dtype = autocast_dtype(device, config.precision)
+    packs = takes_packs(model, reward_layer(model), config.tokens.max_tokens)
+    if not packs:
+        choose_attention(model, device, dtype, config.tokens.max_tokens)
     rate = learning_rate(model, config)
-    return trainable(model, config), rate
+    return trainable(model, config), rate, packs
 
 
 class Rows(NamedTuple):

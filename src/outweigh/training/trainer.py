@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import datasets
@@ -13,14 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from outweigh.errors import ConfigError
-from outweigh.models.batches import (
-    length_batches,
-    pad,
-    rewards_and_features,
-    rewards_and_token_rewards,
-    rewards_of,
-    token_budget,
-)
+from outweigh.models.batches import forwards, read_texts, run_forward, token_budget
 from outweigh.objectives.listwise import plackett_luce
 from outweigh.objectives.pairwise import pairwise_loss
 from outweigh.objectives.sources import AUXILIARY, LIVE, OF_STEP, Bound
@@ -92,7 +86,9 @@ class PairTrainer(WholeCheckpoints):
         keeps_best: bool = False,
         meta: MetaStep | None = None,
         contrast: Contrast | None = None,
-        token_layer: nn.Module | None = None,
+        layer: nn.Module,
+        packs: bool = False,
+        at_tokens: bool = False,
         **kwargs: Any,
     ) -> None:
         stored = [need for need in objective.needs if need not in LIVE]
@@ -102,7 +98,9 @@ class PairTrainer(WholeCheckpoints):
         self.keeps_best = keeps_best
         self.meta = meta
         self.contrast = contrast
-        self.token_layer = token_layer  # the reward's, where the loss is at every token
+        self.layer = layer  # whose output is the reward
+        self.packs = packs
+        self.at_tokens = at_tokens  # the loss
         self.model_accepts_loss_kwargs = True
         self.loss_is_scaled_for_ga = True
         whole_weights = meta is not None or (contrast is not None and contrast.prototype_KH is not None)
@@ -270,28 +268,30 @@ class PairTrainer(WholeCheckpoints):
     def rewards(self, model: nn.Module, ids: Sequence[Sequence[int]]) -> Tensor:
         """Rewards of texts, (R,) float32, with gradient where that is on."""
         with self.accelerator.autocast():  # around all forwards, so that weights are cast once a step
-            return rewards_of(model, ids, **self._how(ids))
+            return read_texts(model, self.layer, ids, **self._how(ids)).rewards
 
     def views(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Seen:
         """What the model says of a batch in one view; with a contrastive term in two."""
         ids = responses(batch)
-        if self.token_layer is not None:
-            with self.accelerator.autocast():
-                reward_R, at_tokens = rewards_and_token_rewards(
-                    model, self.token_layer, ids, **self._how(ids)
-                )
-            return Seen(reward_R[None], tokens=token_gaps(at_tokens, ids))
-        if self.contrast is None:
-            return Seen(self.rewards(model, ids)[None])
         with self.accelerator.autocast():
-            both = [rewards_and_features(model, self.contrast.layer, ids, **self._how(ids)) for _ in range(2)]
-        return Seen(torch.stack([each[0] for each in both]), torch.stack([each[1] for each in both]))
+            read = partial(read_texts, model, self.layer, ids, **self._how(ids))
+            if self.at_tokens:
+                found = read(token_rewards=True)
+                return Seen(found.rewards[None], tokens=token_gaps(found.token_rewards, ids))
+            if self.contrast is None:
+                return Seen(read().rewards[None])
+            one, other = read(features=True), read(features=True)
+        both = torch.stack([one.rewards, other.rewards])
+        return Seen(both, torch.stack([one.features, other.features]))
 
     def _how(self, ids: Sequence[Sequence[int]]) -> dict[str, Any]:
         # A sharded model gathers its weights in each forward, in which every device takes part: one forward.
         sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
         budget = len(ids) * max(map(len, ids)) if sharded else token_budget(self.args.device)
-        return {"pad_token": self.pad_token, "device": self.args.device, "max_tokens": budget}
+        packs = self.packs and not sharded
+        return {
+            "pad_token": self.pad_token, "device": self.args.device, "max_tokens": budget, "packs": packs,
+        }  # fmt: skip
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor | None:
         if not batch_samples:
@@ -361,18 +361,18 @@ class PairTrainer(WholeCheckpoints):
         model = self.model_wrapped
         training = model.training
         model.eval()
-        batches = length_batches([len(row) for row in ids], 2 * token_budget(self.args.device))
+        how = self._how(ids) | {"max_tokens": 2 * token_budget(self.args.device)}
+        passes = list(forwards(ids, **how))
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        own = batches[rank::world]
+        own = passes[rank::world]
         # Every process runs as many forwards as the busiest: a sharded model waits for all in each.
-        repeated = own + batches[:1] * (-(-len(batches) // world) - len(own))
+        repeated = own + passes[:1] * (-(-len(passes) // world) - len(own))
         scored = []
-        for place, batch in enumerate(repeated):
-            inputs = pad([ids[i] for i in batch], self.pad_token, self.args.device)
+        for place, forward in enumerate(repeated):
             with self.accelerator.autocast():
-                reward = model(**inputs).logits.squeeze(-1).float().cpu().numpy()
+                reward = run_forward(model, self.layer, forward).rewards().cpu().numpy()
             if place < len(own):
-                scored.append((batch, reward))
+                scored.append((forward.places, reward))
         model.train(training)
         rewards = np.empty(len(ids))
         for batch, reward in gather_object(scored) if world > 1 else scored:

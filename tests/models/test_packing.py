@@ -1,0 +1,228 @@
+"""Packs change nothing but speed: rewards, gradients and log-probabilities are those of padded texts."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    BloomConfig,
+    Gemma2Config,
+    Gemma3TextConfig,
+    GemmaConfig,
+    GPT2Config,
+    GPTNeoXConfig,
+    GptOssConfig,
+    LlamaConfig,
+    MistralConfig,
+    OPTConfig,
+    Phi3Config,
+    Qwen2Config,
+    Qwen3Config,
+)
+
+from outweigh.models.attention import PACKED
+from outweigh.models.batches import read_texts
+from outweigh.models.loading import head_of, load_classifier, load_tokenizer, reward_layer
+from outweigh.models.packing import takes_packs
+from outweigh.models.policy import log_probabilities
+from outweigh.models.reward import RewardModel
+
+CPU = torch.device("cpu")
+COMMON = {"vocab_size": 100, "num_labels": 1, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+LLAMA = COMMON | {
+    "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "max_position_embeddings": 256, "head_dim": 8,
+}  # fmt: skip
+NEOX = {name: value for name, value in LLAMA.items() if name not in ("num_key_value_heads", "head_dim")}
+GPT2 = COMMON | {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256}
+OPT = COMMON | {
+    "hidden_size": 32, "ffn_dim": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "max_position_embeddings": 256, "word_embed_proj_dim": 32,
+}  # fmt: skip
+PACKABLE = {
+    "llama": LlamaConfig(**LLAMA),
+    "llama, scaled rotary": LlamaConfig(
+        **LLAMA, rope_scaling={"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}
+    ),
+    "qwen2": Qwen2Config(**LLAMA),
+    "qwen3": Qwen3Config(**LLAMA),
+    "gemma": GemmaConfig(**LLAMA),
+    "mistral": MistralConfig(**LLAMA),
+    "phi3": Phi3Config(**{name: value for name, value in LLAMA.items() if name != "head_dim"}),
+    "gpt-neox": GPTNeoXConfig(**NEOX),
+    "gpt2": GPT2Config(**GPT2),
+    "opt": OPTConfig(**OPT),
+}
+NOT_PACKABLE = {
+    "a window": MistralConfig(**LLAMA, sliding_window=64),
+    "windows in some layers": Gemma3TextConfig(**LLAMA, sliding_window=64),
+    "capped scores": Gemma2Config(**LLAMA, sliding_window=1000),
+    "distances in the scores": BloomConfig(**COMMON, hidden_size=32, n_layer=2, n_head=4),
+    "sinks": GptOssConfig(**LLAMA, num_local_experts=2, num_experts_per_tok=1, sliding_window=1000),
+}
+
+
+def some_texts():
+    rng = np.random.default_rng(0)
+    texts = []
+    for responses in (3, 2, 1, 2):
+        prompt = rng.integers(3, 100, rng.integers(9, 30)).tolist()
+        texts += [prompt + rng.integers(3, 100, rng.integers(1, 20)).tolist() for _ in range(responses)]
+    texts += [texts[0], texts[1][:-1] or [5]]  # one stands twice, one goes on in another
+    return [texts[place] for place in rng.permutation(len(texts))]
+
+
+def made(kind, config):
+    torch.manual_seed(0)
+    model = kind.from_config(copy.deepcopy(config)).double().eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(0.1 * torch.randn_like(weight))
+    return model
+
+
+@pytest.fixture
+def exact_norms(monkeypatch):
+    """Norms that stay float64: the architectures cast to float32 within them, which is all that differs."""
+    real = torch.Tensor.to
+
+    def to(self, *args, **kwargs):
+        down = self.dtype is torch.float64 and torch.float32 in (*args, kwargs.get("dtype"))
+        return self if down else real(self, *args, **kwargs)
+
+    monkeypatch.setattr(torch.Tensor, "to", to)
+    monkeypatch.setattr(torch.Tensor, "float", lambda self: self)
+
+
+def gradient_of(model, value):
+    weights = [each for each in model.parameters() if each.requires_grad]
+    found = torch.autograd.grad(value, weights, allow_unused=True)
+    return torch.cat(
+        [
+            torch.zeros_like(weight).flatten() if each is None else each.flatten()
+            for weight, each in zip(weights, found, strict=True)
+        ]
+    )
+
+
+@pytest.mark.parametrize("budget", [1, 60, 10_000])
+@pytest.mark.parametrize("name", PACKABLE)
+def test_rewards_and_gradients_in_packs_are_those_of_padded_texts(name, budget, exact_norms):
+    model, texts = made(AutoModelForSequenceClassification, PACKABLE[name]), some_texts()
+    how = {"pad_token": 0, "device": CPU, "features": True, "token_rewards": True}
+    layer = reward_layer(model)
+    padded = read_texts(model, layer, texts, packs=False, max_tokens=10_000, **how)
+    each = torch.arange(1, 1 + len(texts), dtype=torch.float64)
+    gradient = gradient_of(model, (each * padded.rewards).sum())
+    assert takes_packs(model, layer, 256)
+    packed = read_texts(model, layer, texts, packs=True, max_tokens=budget, **how)
+    torch.testing.assert_close(packed.rewards, padded.rewards, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(packed.features, padded.features, rtol=1e-10, atol=1e-10)
+    for one, other in zip(packed.token_rewards, padded.token_rewards, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
+    found = gradient_of(model, (each * packed.rewards).sum())
+    torch.testing.assert_close(found, gradient, rtol=1e-8, atol=1e-8 * gradient.abs().max().item())
+
+
+@pytest.mark.parametrize("name", PACKABLE)
+def test_log_probabilities_in_packs_are_those_of_padded_texts(name, exact_norms):
+    model, texts = made(AutoModelForCausalLM, PACKABLE[name]), some_texts()
+    starts = [min(9, len(text) - 1) for text in texts]
+    how = {"pad_token": 0, "device": CPU, "max_tokens": 150}
+    padded = log_probabilities(model, texts, starts, packs=False, **how)
+    gradient = gradient_of(model, padded.sum())
+    assert takes_packs(model, model.get_output_embeddings(), 256)
+    packed = log_probabilities(model, texts, starts, packs=True, **how)
+    torch.testing.assert_close(packed, padded, rtol=1e-10, atol=1e-10)
+    found = gradient_of(model, packed.sum())
+    torch.testing.assert_close(found, gradient, rtol=1e-8, atol=1e-8 * gradient.abs().max().item())
+
+
+@pytest.mark.parametrize("name", NOT_PACKABLE)
+def test_what_looks_back_otherwise_is_padded_and_that_is_said(name, caplog):
+    model, texts = made(AutoModelForSequenceClassification, NOT_PACKABLE[name]).float(), some_texts()
+    layer, how = reward_layer(model), {"pad_token": 0, "device": CPU, "max_tokens": 1000, "packs": False}
+    before = read_texts(model, layer, texts, **how).rewards
+    assert not takes_packs(model, layer, 256)
+    torch.testing.assert_close(read_texts(model, layer, texts, **how).rewards, before, rtol=0, atol=0)
+    assert [each.getMessage() for each in caplog.records if "does not take packs" in each.getMessage()]
+
+
+def test_a_window_that_no_text_reaches_is_none():
+    model = made(AutoModelForSequenceClassification, MistralConfig(**LLAMA, sliding_window=64))
+    assert takes_packs(model, reward_layer(model), 64)
+
+
+def test_an_encoder_is_padded_and_says_nothing(tiny_bert, caplog):
+    model = load_classifier(tiny_bert, load_tokenizer(tiny_bert))
+    assert not takes_packs(model, reward_layer(model), 256)
+    assert not caplog.records
+
+
+def test_in_bfloat16_rewards_differ_by_rounding_alone(tiny_llama):
+    tokenizer = load_tokenizer(tiny_llama)
+    torch.manual_seed(0)
+    model = load_classifier(tiny_llama, tokenizer).eval()
+    layer, how = reward_layer(model), {"pad_token": tokenizer.pad_token_id, "device": CPU, "max_tokens": 100}
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        padded = read_texts(model, layer, some_texts(), packs=False, **how).rewards
+        assert takes_packs(model, layer, 256)
+        packed = read_texts(model, layer, some_texts(), packs=True, **how).rewards
+    assert 0 < (packed - padded).abs().max() < 0.02 * padded.abs().max()
+
+
+def test_dropout_in_attention_drops(tiny_llama):
+    torch.manual_seed(0)
+    model = load_classifier(tiny_llama, load_tokenizer(tiny_llama), dropout=0.5)
+    layer, texts = reward_layer(model), some_texts()
+    how = {"pad_token": 0, "device": CPU, "max_tokens": 100, "packs": takes_packs(model, layer, 256)}
+    rewards = [
+        read_texts(model.train(mode), layer, texts, **how).rewards for mode in (True, True, False, False)
+    ]
+    assert not torch.equal(rewards[0], rewards[1])
+    assert torch.equal(rewards[2], rewards[3])
+
+
+def test_gradient_checkpointing_gives_the_same_gradients(exact_norms):
+    model, texts = made(AutoModelForSequenceClassification, PACKABLE["llama"]), some_texts()
+    layer = reward_layer(model)
+    how = {"pad_token": 0, "device": CPU, "max_tokens": 100, "packs": takes_packs(model, layer, 256)}
+    plain = gradient_of(model, read_texts(model.train(), layer, texts, **how).rewards.square().sum())
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    kept = gradient_of(model, read_texts(model, layer, texts, **how).rewards.square().sum())
+    torch.testing.assert_close(kept, plain, rtol=1e-12, atol=1e-12)
+
+
+def test_a_saved_model_says_nothing_of_packs_and_scores_the_same(tiny_llama, tmp_path):
+    torch.manual_seed(0)
+    tokenizer = load_tokenizer(tiny_llama)
+    model = RewardModel(load_classifier(tiny_llama, tokenizer), tokenizer, precision="fp32")
+    assert model.packs and model.model.config._attn_implementation == PACKED
+    model.save(tmp_path / "saved")
+    assert PACKED not in (tmp_path / "saved/config.json").read_text()
+    own = AutoModelForSequenceClassification.from_pretrained(tmp_path / "saved").eval()
+    texts = some_texts()
+    with torch.no_grad():
+        alone = [float(own(input_ids=torch.tensor([text])).logits) for text in texts]
+    np.testing.assert_allclose(model.score_ids(texts), alone, atol=1e-5)
+
+
+def test_generation_goes_on_as_before(tiny_llama):
+    model = AutoModelForCausalLM.from_pretrained(tiny_llama).eval()
+    ids = torch.tensor([[5, 6, 7, 8]])
+    before = model.generate(ids, max_new_tokens=8, do_sample=False)
+    assert takes_packs(model, model.get_output_embeddings(), 256)
+    assert torch.equal(model.generate(ids, max_new_tokens=8, do_sample=False), before)
+
+
+def test_head_of_a_packed_model_is_float32_under_autocast(tiny_llama):
+    model = load_classifier(tiny_llama, load_tokenizer(tiny_llama))
+    layer, seen = reward_layer(model), []
+    head_of(model).register_forward_hook(lambda _, inputs, output: seen.append(output.dtype))
+    packs = takes_packs(model, layer, 256)
+    with torch.autocast("cpu", torch.bfloat16):
+        read_texts(model, layer, some_texts(), pad_token=0, device=CPU, max_tokens=100, packs=packs)
+    assert set(seen) == {torch.float32}
