@@ -67,7 +67,7 @@ def test_two_processes_train_the_model_that_one_trains(tiny_llama, lively_bert, 
         settings["meta"] = settings["meta"] | {"data": str(tmp_path / "shifted.jsonl")}
     (tmp_path / "rows.json").write_text(json.dumps(wordy_pairs))
     (tmp_path / "train.py").write_text(SCRIPT)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29533"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
     runs = {"two": (launch, settings), "one": ([sys.executable], settings | {"device_pairs": None})}
     for run, (command, told) in runs.items():
         (tmp_path / f"{run}.json").write_text(json.dumps(told))

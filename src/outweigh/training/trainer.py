@@ -288,7 +288,7 @@ class PairTrainer(WholeCheckpoints):
         # A sharded model gathers its weights in each forward, in which every device takes part: one forward.
         sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
         budget = len(ids) * max(map(len, ids)) if sharded else token_budget(self.args.device)
-        packs = self.packs and not sharded
+        packs = self.packs and not sharded and not self.args.torch_compile  # a layout would be compiled anew
         return {
             "pad_token": self.pad_token, "device": self.args.device, "max_tokens": budget, "packs": packs,
         }  # fmt: skip
