@@ -20,10 +20,9 @@ from outweigh.data.pairs import PairSet
 from outweigh.data.records import Text
 from outweigh.data.rendering import Renderer
 from outweigh.errors import TrainingError
-from outweigh.models.attention import choose_attention
 from outweigh.models.guard import check_reload
 from outweigh.models.loading import load_tokenizer
-from outweigh.models.packing import takes_packs
+from outweigh.models.packing import choose_attention
 from outweigh.models.policy import Policy, filler, load_policy
 from outweigh.models.precision import autocast_dtype, default_device
 from outweigh.objectives.pairwise import squared_loss
@@ -121,9 +120,8 @@ def _trainer(
     seconds = time.monotonic() - started
     model = load_policy(config.backbone, dropout=config.dropout, trust_remote_code=config.trust_remote_code)
     device = default_device()
-    packs = takes_packs(model, model.get_output_embeddings(), config.tokens.max_tokens)
-    if not packs:
-        choose_attention(model, device, autocast_dtype(device, config.precision), config.tokens.max_tokens)
+    layer, dtype = model.get_output_embeddings(), autocast_dtype(device, config.precision)
+    packs = choose_attention(model, layer, device, dtype, config.tokens.max_tokens)
     alarms = AlarmCallback(tokenizer, stop=config.stop_on_alarm, silent=("padding",))
     trainer = PolicyTrainer(
         model=trainable(model, config.training),
@@ -134,7 +132,7 @@ def _trainer(
         vocabulary=model.config.vocab_size,
         reference=reference,
         pad_token=filler(tokenizer),
-        layer=model.get_output_embeddings(),
+        layer=layer,
         packs=packs,
         columns=items.columns,
         keeps_best=config.keep == "best" or config.patience is not None,

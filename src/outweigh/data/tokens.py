@@ -2,11 +2,9 @@
 
 import hashlib
 import json
-from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
-from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -163,8 +161,8 @@ def encode(texts: Sequence[tuple[Text, Text]], renderer: Renderer) -> list[Encod
         texts, rendered, batch["input_ids"], batch["offset_mapping"], strict=True
     ):
         closing = len(text) - renderer.suffix_characters(prompt, response)
-        start, last = (bisect_left(offsets, place, key=itemgetter(0)) for place in (characters, closing))
-        encoded.append(Encoded(ids, start, len(ids) - last))
+        start = sum(begin < characters for begin, _ in offsets)
+        encoded.append(Encoded(ids, start, sum(begin >= closing for begin, _ in offsets)))
     return encoded
 
 

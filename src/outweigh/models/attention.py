@@ -1,4 +1,4 @@
-"""Attention in packs, where a prompt stands once; and which attention code suits a machine and a model."""
+"""Attention in packs, where a prompt stands once."""
 
 from typing import Any
 
@@ -15,8 +15,6 @@ PACKED = "outweigh"
 """What transformers knows this attention by. Where a forward brings no `layout` it is torch's fused one."""
 NOT_DONE = ("softcap", "s_aux", "position_bias")
 """What some architectures add to attention: capped scores, sinks, biases by distance."""
-EAGER_TOKENS = 1024
-"""Longest texts whose L x L matrices stay small: 25 MB a layer at 512 tokens and 12 heads."""
 
 
 class Layout:
@@ -100,13 +98,3 @@ def attend(
 
 AttentionInterface.register(PACKED, packed_attention)
 AttentionMaskInterface.register(PACKED, sdpa_mask)
-
-
-def choose_attention(model: Any, device: torch.device, dtype: torch.dtype | None, max_tokens: int) -> None:
-    """Nothing; takes the plain matrix form on a CPU in bfloat16, where its backward pass is the faster one.
-
-    torch's fused attention has a slow backward pass there, half of a training step (bench/attention.py). The
-    same function is computed, with other rounding.
-    """
-    if device.type == "cpu" and dtype is torch.bfloat16 and max_tokens <= EAGER_TOKENS:
-        model.set_attn_implementation("eager")

@@ -1,4 +1,4 @@
-"""Whether a model computes the same in packs as on padded texts: found by trying."""
+"""Which attention a model takes: in packs, where it is found by trying that it computes the same."""
 
 import logging
 from typing import Any
@@ -12,13 +12,12 @@ from outweigh.models.batches import forwards, order_back, run_forward
 
 logger = logging.getLogger(__name__)
 
+EAGER_TOKENS = 1024
+"""Longest texts whose L x L matrices stay small: 25 MB a layer at 512 tokens and 12 heads."""
 WINDOWS = ("sliding_window", "attention_chunk_size")
 """What architectures call the number of tokens that a layer looks back over."""
 TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3}
 """Of the features' largest; of half precision 5e-2. A text that saw another's tokens is off by far more."""
-
-TRIED_IN_VAIN = (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError)
-"""What architectures raise when they are given what they do not know."""
 
 
 def takes_packs(model: Any, layer: nn.Module, max_tokens: int) -> bool:
@@ -27,25 +26,47 @@ def takes_packs(model: Any, layer: nn.Module, max_tokens: int) -> bool:
 
     The model then attends by `PACKED`; else it is as it was, which is said of a model that reads every token.
     """
-    config, before = model.config.get_text_config(), model.config._attn_implementation
-    training = model.training
-    model.eval()
-    try:
-        padded = _seen(model, layer, packs=False)
-        if padded is None:
-            return False  # an encoder: its reward is of the whole text
-        windows = [size for name in WINDOWS if (size := getattr(config, name, None)) is not None]
-        if min(windows, default=max_tokens) >= max_tokens:
-            model.set_attn_implementation(PACKED)
-            packed = _seen(model, layer, packs=True)
-            if packed is not None and _same(packed, padded, model.dtype):
-                return True
-    except TRIED_IN_VAIN as error:
-        logger.debug("%s: in a pack it said: %s", type(model).__name__, error)
-    finally:
-        model.train(training)
+    before, training = model.config._attn_implementation, model.training
+    padded = _seen(model.eval(), layer, packs=False)
+    # Of an encoder the reward is of the whole text: nothing to try, nothing to say
+    why = None if padded is None else _refusal(model, layer, padded, max_tokens)
+    model.train(training)
+    if padded is not None and why is None:
+        return True
     model.set_attn_implementation(before)
-    logger.warning("%s: its texts are padded, it does not take packs.", type(model).__name__)
+    if why is not None:
+        logger.warning("%s: its texts are padded, it does not take packs: %s.", type(model).__name__, why)
+    return False
+
+
+def _refusal(model: Any, layer: nn.Module, padded: Tensor, max_tokens: int) -> str | None:
+    """Why the model does not take packs, whose attention it then has; None where it does."""
+    config = model.config.get_text_config()
+    windows = [size for name in WINDOWS if (size := getattr(config, name, None)) is not None]
+    if min(windows, default=max_tokens) < max_tokens:
+        return f"a layer looks back over fewer than {max_tokens} tokens"
+    try:
+        model.set_attn_implementation(PACKED)
+        packed = _seen(model, layer, packs=True)
+    except (RuntimeError, TypeError, ValueError) as error:  # of a forward that does not know a layout
+        return str(error)
+    same = packed is not None and _same(packed, padded, model.dtype)
+    return None if same else "it makes something else of them"
+
+
+def choose_attention(
+    model: Any, layer: nn.Module, device: torch.device, dtype: torch.dtype | None, max_tokens: int
+) -> bool:
+    """Whether texts go through the model in packs in training; sets the attention that is fastest.
+
+    Where there are none, a CPU in bfloat16 takes the plain matrix form: torch's fused attention has a slow
+    backward pass there, half of a training step (bench/attention.py). The same function is computed, with
+    other rounding.
+    """
+    if takes_packs(model, layer, max_tokens):
+        return True
+    if device.type == "cpu" and dtype is torch.bfloat16 and max_tokens <= EAGER_TOKENS:
+        model.set_attn_implementation("eager")
     return False
 
 

@@ -18,11 +18,10 @@ from outweigh.data.records import Text
 from outweigh.data.rendering import Renderer
 from outweigh.data.tokens import TokenCounts, tokenise
 from outweigh.errors import TrainingError
-from outweigh.models.attention import choose_attention
 from outweigh.models.features import checkpoint_identity
 from outweigh.models.guard import check_reload
 from outweigh.models.loading import load_classifier, load_tokenizer, reward_layer
-from outweigh.models.packing import takes_packs
+from outweigh.models.packing import choose_attention
 from outweigh.models.precision import autocast_dtype, default_device
 from outweigh.models.reward import Origin, RewardModel
 from outweigh.training.alarms import AlarmCallback, plain_course
@@ -132,9 +131,7 @@ def _model(config: TrainConfig, tokenizer: Any) -> tuple[Any, float, bool]:
     add_prototypes(model, config)
     device = default_device()
     dtype = autocast_dtype(device, config.precision)
-    packs = takes_packs(model, reward_layer(model), config.tokens.max_tokens)
-    if not packs:
-        choose_attention(model, device, dtype, config.tokens.max_tokens)
+    packs = choose_attention(model, reward_layer(model), device, dtype, config.tokens.max_tokens)
     rate = learning_rate(model, config)
     return trainable(model, config), rate, packs
 
