@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer, TrainerCallback
 
 from outweigh.data.config import TokenConfig
 from outweigh.data.pairs import PairSet
@@ -55,6 +55,23 @@ def test_the_saved_model_is_plain_transformers_and_gives_the_same_rewards(tiny_l
     theirs = model(padded, attention_mask=(padded != tokenizer.pad_token_id).long()).logits.item()
     assert trained.model.score(["Hi"], ["Ho."])[0] == pytest.approx(theirs, abs=1e-5)
     assert {path.name for path in (tmp_path / "model").iterdir()} >= {"model.safetensors", "README.md"}
+
+
+class Table(TrainerCallback):
+    """Notes what the model's table of embeddings is when training begins."""
+
+    def on_train_begin(self, args, state, control, model, **kwargs):
+        self.weight = model.get_input_embeddings().weight
+
+
+def test_of_the_table_only_rows_that_the_data_uses_are_trained(tiny_bert, wordy_pairs, tmp_path):
+    seen = Table()
+    trained = fit(PairSet.from_rows(wordy_pairs), configured(tiny_bert), tmp_path, callbacks=[seen])
+    before = AutoModel.from_pretrained(tiny_bert).get_input_embeddings().weight
+    after = trained.model.model.get_input_embeddings().weight
+    assert after.shape == before.shape
+    moved = int(((after - before).abs().sum(1) > 0).sum())
+    assert 0 < moved < len(seen.weight) < len(before) / 2
 
 
 def test_one_big_batch_and_accumulated_small_ones_give_the_same_weights(tiny_llama, wordy_pairs, tmp_path):

@@ -1,6 +1,6 @@
 """The trainer that knows pairs, with a policy whose reward is beta log(policy / reference)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import datasets
@@ -44,16 +44,16 @@ class PolicyTrainer(PairTrainer):
         """Implicit rewards of a batch's responses, in nats."""
         ids = responses(batch)
         with self.accelerator.autocast():
-            policy_R = log_probabilities(model, ids, batch["starts"].tolist(), **self._how(ids))
+            policy_R = log_probabilities(model, ids, batch["starts"].tolist(), **self._how())
         reference = (batch["column_reference_chosen"], batch["column_reference_rejected"])
         ratio_R = policy_R - torch.stack(reference, 1).flatten()
         if self.average:
             ratio_R = ratio_R / (batch["lengths"] - batch["starts"]).clamp(min=1)
         return Seen(self.beta * ratio_R[None])
 
-    def _how(self, ids: Sequence[Sequence[int]]) -> dict[str, Any]:
-        how = super()._how(ids)
-        if not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
+    def _how(self) -> dict[str, Any]:
+        how = super()._how()
+        if not self.is_sharded:
             how["max_tokens"] = policy_tokens(self.args.device, self.vocabulary)
         return how
 

@@ -80,7 +80,7 @@ def _seen(model: Any, layer: nn.Module, *, packs: bool) -> Tensor | None:
         torch.randint(vocabulary, (size,), generator=draw).tolist() for size in (2 * LEAST_SHARED, 5, 3, 7)
     )
     ids = [beginning + ends[0], beginning + ends[1], ends[2]]
-    (forward,) = forwards(ids, pad_token=0, device=model.device, max_tokens=100, packs=packs)
+    (forward,) = forwards(ids, pad_token=0, device=model.device, max_tokens=None, packs=packs)
     outcome = run_forward(model, layer, forward, looks_inside=True)
     if outcome.read.dim() < 3:
         return None

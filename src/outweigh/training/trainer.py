@@ -104,11 +104,16 @@ class PairTrainer(WholeCheckpoints):
         self.model_accepts_loss_kwargs = True
         self.loss_is_scaled_for_ga = True
         whole_weights = meta is not None or (contrast is not None and contrast.prototype_KH is not None)
-        if whole_weights and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
+        if whole_weights and self.is_sharded:
             raise ConfigError("meta, or contrast swav: needs whole weights on each device. Train with DDP.")
         self._window = torch.zeros(8, dtype=torch.float64)  # sums over the pairs since the last log
         self._whole: _Whole | None = None  # where the step takes several batches
         self.first_pass_seconds = 0.0
+
+    @property
+    def is_sharded(self) -> bool:
+        """True where no device holds the whole weights."""
+        return bool(self.is_fsdp_enabled or self.is_deepspeed_enabled)
 
     def compute_loss(
         self,
@@ -268,13 +273,13 @@ class PairTrainer(WholeCheckpoints):
     def rewards(self, model: nn.Module, ids: Sequence[Sequence[int]]) -> Tensor:
         """Rewards of texts, (R,) float32, with gradient where that is on."""
         with self.accelerator.autocast():  # around all forwards, so that weights are cast once a step
-            return read_texts(model, self.layer, ids, **self._how(ids)).rewards
+            return read_texts(model, self.layer, ids, **self._how()).rewards
 
     def views(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Seen:
         """What the model says of a batch in one view; with a contrastive term in two."""
         ids = responses(batch)
         with self.accelerator.autocast():
-            read = partial(read_texts, model, self.layer, ids, **self._how(ids))
+            read = partial(read_texts, model, self.layer, ids, **self._how())
             if self.at_tokens:
                 found = read(token_rewards=True)
                 return Seen(found.rewards[None], tokens=token_gaps(found.token_rewards, ids))
@@ -284,14 +289,15 @@ class PairTrainer(WholeCheckpoints):
         both = torch.stack([one.rewards, other.rewards])
         return Seen(both, torch.stack([one.features, other.features]))
 
-    def _how(self, ids: Sequence[Sequence[int]]) -> dict[str, Any]:
+    def _how(self) -> dict[str, Any]:
         # A sharded model gathers its weights in each forward, in which every device takes part: one forward.
-        sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
-        budget = len(ids) * max(map(len, ids)) if sharded else token_budget(self.args.device)
-        packs = self.packs and not sharded and not self.args.torch_compile  # a layout would be compiled anew
+        # Layouts of packs would be compiled anew each step.
         return {
-            "pad_token": self.pad_token, "device": self.args.device, "max_tokens": budget, "packs": packs,
-        }  # fmt: skip
+            "pad_token": self.pad_token,
+            "device": self.args.device,
+            "max_tokens": None if self.is_sharded else token_budget(self.args.device),
+            "packs": self.packs and not self.is_sharded and not self.args.torch_compile,
+        }
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor | None:
         if not batch_samples:
@@ -361,7 +367,7 @@ class PairTrainer(WholeCheckpoints):
         model = self.model_wrapped
         training = model.training
         model.eval()
-        how = self._how(ids) | {"max_tokens": 2 * token_budget(self.args.device)}
+        how = self._how() | {"max_tokens": 2 * token_budget(self.args.device)}
         passes = list(forwards(ids, **how))
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         own = passes[rank::world]
