@@ -21,7 +21,7 @@ from frozen_features import layer_features, pooled, text_rows
 from outweigh.auditing.metrics import NOISE_METRICS
 from outweigh.auditing.noise import estimate_noise
 from outweigh.auditing.strength import preference_strength
-from outweigh.auditing.trust import estimate_trust, planted_flips
+from outweigh.auditing.trust import Trial, estimate_trust, planted_flips
 from outweigh.auditing.wrong import wrong_probability
 from outweigh.data.pairs import PairSet, read_pairs
 from outweigh.data.split import folds, hold_out
@@ -253,7 +253,8 @@ def gate(data: Data, seeds: range, names: Sequence[str] = tuple(VOTERS)) -> Iter
                 votes = vote(np.zeros(len(chosen), dtype=bool))
                 strength, held_out = preference_strength(votes.gap_MB), held_out_strength(votes)
                 rate = estimate_noise(held_out, np.arange(len(chosen)))
-                trusts.append(estimate_trust(vote, noise=rate, seed=seed + 100))
+                flips = planted_flips(len(chosen), seed + 100)
+                trusts.append(estimate_trust(Trial(flips, vote(flips)), noise=rate))
                 claimed = wrong_probability(votes, trusts[-1].noise)
                 flip = repair("flip", strength.mean, strength.spread, claimed).flip
                 every = np.ones(len(chosen))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from outweigh.auditing.audit import audit
+from outweigh.auditing.trust import Trial, planted_flips
 from outweigh.errors import DataError
 from outweigh.metrics.detection import auroc
 from outweigh.voting.config import ProbeConfig
@@ -33,7 +34,7 @@ def found():
         vote(np.zeros(2000, bool)),
         group_B=np.arange(2000),
         source_B=source,
-        vote=vote,
+        trial=Trial(planted_flips(2000, 0), vote(planted_flips(2000, 0))),
         rule_agreement=0.55,
     )
     return result, wrong

@@ -7,7 +7,7 @@ import pytest
 
 from outweigh.auditing.audit import audit
 from outweigh.auditing.noise import NoiseEstimate, limited_noise
-from outweigh.auditing.trust import auroc_with_error, estimate_trust, planted_flips, reliability
+from outweigh.auditing.trust import Trial, auroc_with_error, estimate_trust, planted_flips, reliability
 from outweigh.errors import DataError
 from outweigh.metrics.detection import auroc
 from outweigh.voting.scores import voters_votes
@@ -25,8 +25,8 @@ def reader(ability, seed=0):
 
 
 def trust(ability, noise=CLEAN, wrong=False, **known):
-    ask = reader(ability)
-    return estimate_trust(lambda swapped: ask(swapped ^ wrong), noise=noise, **known)
+    flipped = planted_flips(PAIRS, seed=0)
+    return estimate_trust(Trial(flipped, reader(ability)(flipped ^ wrong)), noise=noise, **known)
 
 
 def test_voters_who_know_the_labels_are_trusted_and_voters_who_do_not_are_not():
@@ -51,9 +51,9 @@ def test_voters_no_better_than_the_length_rule_are_not_trusted():
 
 
 def test_too_few_pairs_to_plant_flips_in_are_refused():
-    few = dataclasses.replace(CLEAN, pairs=20)
+    few = Trial(planted_flips(20, seed=0), voters_votes(np.ones((1, 20))))
     with pytest.raises(DataError, match="got 20 pairs, want at least 100"):
-        estimate_trust(reader(1.0), noise=few)
+        estimate_trust(few, noise=CLEAN)
 
 
 def test_a_tenth_of_the_labels_is_planted_and_the_same_with_the_same_seed():
@@ -98,7 +98,9 @@ def full_voters(rate, witness, ability, seed, pairs=1500):
 @pytest.mark.parametrize("seed", range(5))
 def test_a_weak_witness_makes_strong_voters_flip_no_right_labels(seed):
     vote, wrong = full_voters(0.0, 0.2, 2.0, seed)
-    found = audit(vote(wrong), group_B=np.arange(1500), vote=vote, seed=seed)
+    flipped = planted_flips(1500, seed)
+    trial = Trial(flipped, vote(flipped))
+    found = audit(vote(wrong), group_B=np.arange(1500), trial=trial, seed=seed)
     assert found.noise.rate < 0.02 and not (found.wrong_probability > 0.5).any()
 
 

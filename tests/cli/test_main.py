@@ -142,8 +142,9 @@ def test_skipped_rows_are_counted_and_listed(capsys, tmp_path, tiny_llama):
     rows = [GOOD | {"prompt": f"p {n}"} for n in range(40)]
     path = written(tmp_path, *rows, {"prompt": "p"})
     flags = ["--tokens.max-tokens", "64", "--on-bad-rows", "skip", "--json"]
-    code, out, _ = said(capsys, "train", path, "--out", tmp_path / "t", "--backbone", tiny_llama, *flags)
+    code, out, err = said(capsys, "train", path, "--out", tmp_path / "t", "--backbone", tiny_llama, *flags)
     assert code == 0
+    assert f"{path}: 1 bad rows are skipped; {path}:41: no column 'chosen'" in err
     assert json.loads(out)["data"]["bad_rows"] == 1
     assert "no column 'chosen'" in (tmp_path / "t" / "bad_rows.jsonl").read_text()
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from outweigh.auditing.metrics import NOISE_METRICS
 from outweigh.auditing.noise import MIN_PAIRS, NoiseEstimate, estimate_noise
 from outweigh.auditing.strength import preference_strength
-from outweigh.auditing.trust import Trust, Vote, estimate_trust
+from outweigh.auditing.trust import Trial, Trust, estimate_trust
 from outweigh.auditing.wrong import wrong_probability
 from outweigh.metrics.arrays import FloatArray, IntArray
 from outweigh.voting.votes import Votes, held_out_strength
@@ -25,7 +25,7 @@ class Audit:
     metrics: dict[str, FloatArray]  # each (B,), higher is more doubtful
     noise: NoiseEstimate
     noise_by_source: dict[str, NoiseEstimate | None]  # None: too few pairs
-    trust: Trust | None  # None: the voters came trained, and can't be asked again
+    trust: Trust | None  # None: there was no trial, as with voters that came trained
     voters: int
     held_out: bool  # False: all voters had seen all labels, so the noise is underestimated
 
@@ -62,14 +62,14 @@ def audit(
     *,
     group_B: IntArray,
     source_B: NDArray[Any] | None = None,
-    vote: Vote | None = None,
+    trial: Trial | None = None,
     rule_agreement: float | None = None,
     seed: int = 0,
 ) -> Audit:
     """The audit of B pairs from the votes on them.
 
-    `group_B` are the units that intervals resample (prompts). With `vote`, which asks the voters again, flips
-    are planted and looked for; without, nothing is said on trust.
+    `group_B` are the units that intervals resample (prompts). In `trial`, votes on labels of which some were
+    swapped, these are looked for; without it nothing is said on trust.
     `rule_agreement` is the share of labels that a rule on length sides with.
 
     Raises:
@@ -79,13 +79,12 @@ def audit(
     held_out = held_out_strength(votes)
     noise = estimate_noise(held_out, group_B, seed=seed)
     trust = None
-    if vote is not None:
+    if trial is not None:
         trust = estimate_trust(
-            vote,
+            trial,
             noise=noise,
             agreement=float(np.where(held_out == 0, 0.5, held_out > 0).mean()),
             rule_agreement=rule_agreement,
-            seed=seed,
         )
         noise = trust.noise
     return Audit(

@@ -53,11 +53,12 @@ def estimate_noise(held_out_B: FloatArray, group_B: IntArray, *, seed: int = 0) 
         DataError: fewer than 100 pairs, or a strength that is not finite.
     Source: ours. The form is the lapse rate of psychometric functions.
     """
-    if len(held_out_B) < MIN_PAIRS or not np.isfinite(held_out_B).all():
+    if len(held_out_B) < MIN_PAIRS:
         raise DataError(
-            f"noise estimate: got {len(held_out_B)} pairs, {int((~np.isfinite(held_out_B)).sum())} of them "
-            f"not finite; want at least {MIN_PAIRS} finite strengths. Give more pairs."
+            f"noise estimate: got {len(held_out_B)} pairs, want at least {MIN_PAIRS}. Give more pairs."
         )
+    if lost := int((~np.isfinite(held_out_B)).sum()):
+        raise DataError(f"noise estimate: {lost} strengths are not finite. Check the voters' scores.")
     size_B = np.abs(held_out_B)
     scale = max(float(np.sqrt(np.mean(size_B**2))), 1e-12)
     order = np.argsort(size_B, kind="stable")

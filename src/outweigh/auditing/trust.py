@@ -1,7 +1,7 @@
 """Whether the audit may be trusted on this data: it must find flips that it planted itself."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,14 +14,19 @@ from outweigh.errors import DataError
 from outweigh.metrics.arrays import FloatArray
 from outweigh.voting.votes import Votes, held_out_strength
 
-Vote = Callable[[NDArray[np.bool_]], Votes]  # the votes (M, B) where these labels, (B,), are swapped
-
 PLANTED_SHARE = 0.1  # each planted flip also misleads the voters
 THRESHOLD = 0.8  # measured: docs/measurements.md, trust gate
 LEAST_LIMIT = 0.65  # of its interval, for few planted flips or an unknown rate: they reach 0.8 by chance
 MIN_PLANTED = 10
 TENTHS = 10
 HIGHEST_CORRECTED_RATE = 0.4  # beyond it the correction multiplies the sampling error by more than five
+
+
+class Trial(NamedTuple):
+    """Labels that were swapped at random, (B,), and the votes (M, B) of voters that learnt them so."""
+
+    flipped_B: NDArray[np.bool_]
+    votes: Votes
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +63,13 @@ def planted_flips(pairs: int, seed: int, share: float = PLANTED_SHARE) -> NDArra
 
 
 def estimate_trust(
-    vote: Vote,
+    trial: Trial,
     *,
     noise: NoiseEstimate,
     agreement: float | None = None,
     rule_agreement: float | None = None,
-    seed: int = 0,
 ) -> Trust:
-    """How well voters of the same kind find a tenth of the labels, swapped at random, and whether to repair.
+    """How well voters of the same kind find labels that were swapped at random, and whether to repair.
 
     Of the planted flips a share, the noise rate, was wrong before, and is right now; as much of the others is
     wrong. Both shrink what is seen to AUROC' - 1/2 = (1 - 2 rate) (AUROC - 1/2), which is undone with the
@@ -76,13 +80,12 @@ def estimate_trust(
     Raises:
         DataError: fewer than 100 pairs, too few to plant flips in.
     """
-    flipped = planted_flips(noise.pairs, seed)
+    flipped, votes = trial
     if flipped.sum() < MIN_PLANTED:
         raise DataError(
-            f"trust: got {noise.pairs} pairs, want at least {round(MIN_PLANTED / PLANTED_SHARE)} "
+            f"trust: got {len(flipped)} pairs, want at least {round(MIN_PLANTED / PLANTED_SHARE)} "
             "to plant flips in. Give more pairs."
         )
-    votes = vote(flipped)
     strength = preference_strength(votes.gap_MB).mean
     noise = limited_noise(noise, strength, flipped)
     observed, error = auroc_with_error(-strength, flipped)

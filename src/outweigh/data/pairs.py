@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import logging
 import pickle
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,6 +28,8 @@ from outweigh.errors import ConfigError, DataError
 
 Data = str | Path | Sequence[Mapping[str, Any]]
 OnBadRows = Literal["error", "skip"]
+
+logger = logging.getLogger(__name__)
 
 _LAYOUT = 2
 """Of the cached files; a change of arrow.py, fields.py or rows.py that changes what is stored raises it."""
@@ -232,6 +235,9 @@ def read_pairs(
         _fill(folder, data, on_bad_rows, keep)
     about = json.loads((folder / "reading.json").read_text(encoding="utf-8"))
     reading = Reading(ReadCounts(**about["counts"]), [tuple(each) for each in about["bad"]], about["unread"])
+    if reading.bad_rows:
+        origin, said = reading.bad_rows[0]
+        logger.warning("%s: %d bad rows are skipped; %s: %s", data, reading.counts.bad_rows, origin, said)
     dataset = datasets.Dataset.from_file(str(folder / "pairs.arrow"))
     return PairSet(dataset, reading, sha256, folder / "bad_rows.jsonl")
 

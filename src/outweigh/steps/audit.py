@@ -99,7 +99,7 @@ def judged(pairs: PairSet, asked: Asked, config: AuditConfig) -> Audit:
         asked.votes,
         group_B=choose_unit(pairs.text_ids()[0]).ids,
         source_B=pairs.column("source"),
-        vote=asked.again if config.trust else None,
+        trial=asked.trial,
         rule_agreement=max(longer, 1 - longer),
         seed=config.seed,
     )

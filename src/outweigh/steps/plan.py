@@ -16,7 +16,7 @@ from outweigh.models.loading import load_classifier, load_tokenizer
 from outweigh.models.reward import RewardModel
 from outweigh.steps.config import AuditConfig, RunConfig
 from outweigh.steps.record import described
-from outweigh.steps.votes import ASKED_AGAIN, COLUMNS
+from outweigh.steps.votes import COLUMNS
 from outweigh.training.config import TrainConfig
 
 SAMPLE = 64  # texts timed
@@ -66,12 +66,13 @@ def planned(
 
 def passes(audit: AuditConfig, training: TrainConfig, *, given: int = 0) -> float:
     """Forward passes that an audit costs; `given` full voters are trained already."""
-    votes, again = audit.votes, ASKED_AGAIN if audit.trust else 0
+    votes = audit.votes
     if votes.voters:
         return 0.0 if votes.voters == (COLUMNS,) else float(len(votes.voters))
     if votes.method in ("auto", "probes"):
         return 1.0
-    trained, scored = votes.trainings + again - given, votes.trainings + again
+    scored = max(2, votes.trainings) if audit.trust else votes.trainings  # of one, a second learns the flips
+    trained = scored - given
     if votes.vote == "out-of-fold":  # each pair's voters see the other folds
         return (trained + given) * votes.folds * TRAINING_PASSES * training.epochs + scored
     return 1 + trained * TRAINING_PASSES * training.epochs + scored

@@ -1,13 +1,14 @@
-"""The configured ensemble's votes on some pairs, and how to ask it again with other labels."""
+"""The configured ensemble's votes on some pairs, and on labels of which some were swapped."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from outweigh.auditing.trust import Trial, planted_flips
 from outweigh.data.pairs import PairSet
 from outweigh.data.split import folds
 from outweigh.errors import ConfigError
@@ -19,24 +20,20 @@ from outweigh.voting.config import VoteConfig
 from outweigh.voting.full import full_votes, model_votes
 from outweigh.voting.probes import probe_votes
 from outweigh.voting.scores import voters_votes, votes_from_scores
-from outweigh.voting.votes import FloatArray, Votes, held_out_strength
+from outweigh.voting.votes import FloatArray, Votes, held_out_strength, joined
 
 logger = logging.getLogger(__name__)
 
 COLUMNS = "columns"
-ASKED_AGAIN = 1  # full voters for the planted flips, a training each; one finds fewer than two or ten
 
 
 class Asked(NamedTuple):
-    """The votes; with which folds they were given; where it can be asked again, how; on whose features or
-    weights the voters stand.
-
-    `again` takes which labels are swapped, (B,).
-    """
+    """The votes; with which folds they were given; those on planted flips, where asked for; on whose features
+    or weights the voters stand."""
 
     votes: Votes
     fold_unit: str | None
-    again: Callable[[BoolArray], Votes] | None
+    trial: Trial | None
     backbone: str | None
 
 
@@ -72,16 +69,15 @@ def ask(
             seed=config.seed,
         )
 
-    def full(swapped: BoolArray) -> Votes:
-        planted = bool(swapped.any())
+    def full(swapped: BoolArray, voters: Sequence[int]) -> Votes:
         votes = full_votes(
             pairs,
             training,
             folder,
-            models=ASKED_AGAIN if planted else how.trainings,
+            voters=voters,
             fold_B=fold_B,
             swapped_B=swapped,
-            first_gap_B=None if planted or fold_B is not None else first_gap_B,
+            first_gap_B=None if fold_B is not None else first_gap_B,
         )
         return votes if fold_B is not None else replace(votes, witness_B=held_out_strength(probes(swapped)))
 
@@ -93,8 +89,15 @@ def ask(
             backbone = "features_chosen"
             logger.warning("The probes read features_chosen and features_rejected, not the texts.")
         features = given or pair_features(pairs, encoder)
-    again = probes if how.method == "probes" else full
-    return Asked(again(none), unit, again, backbone)
+    flipped = planted_flips(len(pairs), config.seed)
+    if how.method == "probes":
+        return Asked(probes(none), unit, Trial(flipped, probes(flipped)) if config.trust else None, backbone)
+    if not config.trust:
+        return Asked(full(none, range(how.trainings)), unit, None, backbone)
+    last = max(1, how.trainings - 1)
+    votes, trial = full(none, range(last)), full(flipped, [last])
+    votes = votes if how.trainings == 1 else joined(votes, trial, flipped)
+    return Asked(votes, unit, Trial(flipped, trial), backbone)
 
 
 def _folds(pairs: PairSet, how: VoteConfig, seed: int) -> tuple[IntArray | None, str | None]:

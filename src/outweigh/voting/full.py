@@ -29,36 +29,37 @@ def full_votes(
     config: TrainConfig,
     folder: Path | None,
     *,
-    models: int,
+    voters: Sequence[int],
     fold_B: NDArray[np.int64] | None = None,
     swapped_B: NDArray[np.bool_] | None = None,
     first_gap_B: FloatArray | None = None,
 ) -> Votes:
-    """Votes of M models that differ in seed, so in their head's first weights and the order of the pairs.
+    """Votes of M models that differ in seed, so in their head's first weights and the order of the pairs:
+    of those with these numbers, counted from 0.
 
     Without folds every model trains on all pairs and votes on them (as published). With folds each voter is
     one model a fold, trained without it, that votes on its pairs alone. `swapped_B` marks pairs whose label
     the voters are to learn swapped. Finished voters lie in `folder`, under the hash of what they were trained
     on and how, and are taken from there the next time; without a folder none is kept. `first_gap_B` are the
-    gaps of a model trained as configured already: it may have kept a validation part from training.
+    gaps of a model trained as configured already, voter 0: it may have kept a validation part from training.
 
     Source: Wang et al. 2024, arXiv:2401.06080, section 2.2: M = 10, same data, shuffled order.
     """
     swapped = np.zeros(len(pairs), dtype=bool) if swapped_B is None else swapped_B
     items = swapped_items(items_of(pairs), swapped)
     everything = np.arange(len(pairs))
-    gap_MB = np.empty((models, len(pairs)))
-    with nullcontext(folder) if folder else TemporaryDirectory() as place:
-        for voter in range(models):
+    gap_MB = np.empty((len(voters), len(pairs)))
+    with nullcontext(folder) if folder else TemporaryDirectory() as kept:
+        for place, voter in enumerate(voters):
             if voter == 0 and first_gap_B is not None:
-                gap_MB[0] = first_gap_B
+                gap_MB[place] = first_gap_B
                 continue
             for fold in [None] if fold_B is None else np.unique(fold_B):
                 votes_on = everything if fold is None else np.flatnonzero(fold_B == fold)
                 trains_on = everything if fold is None else np.flatnonzero(fold_B != fold)
-                model = _voter(some_items(items, trains_on), _own(config, voter), Path(place))
+                model = _voter(some_items(items, trains_on), _own(config, voter), Path(kept))
                 chosen, rejected = model.score_pairs(pairs.select(votes_on))
-                gap_MB[voter, votes_on] = np.where(swapped[votes_on], rejected - chosen, chosen - rejected)
+                gap_MB[place, votes_on] = np.where(swapped[votes_on], rejected - chosen, chosen - rejected)
     return Votes(gap_MB, np.full(gap_MB.shape, fold_B is not None))
 
 
