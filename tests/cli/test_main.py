@@ -138,13 +138,13 @@ def test_a_language_model_is_no_reward_model(capsys, tmp_path, tiny_llama):
     assert "score.weight" in err or "labels" in err
 
 
-def test_skipped_rows_are_counted_and_listed(capsys, tmp_path, tiny_llama):
+def test_skipped_rows_are_counted_said_and_listed(capsys, caplog, tmp_path, tiny_llama):
     rows = [GOOD | {"prompt": f"p {n}"} for n in range(40)]
     path = written(tmp_path, *rows, {"prompt": "p"})
     flags = ["--tokens.max-tokens", "64", "--on-bad-rows", "skip", "--json"]
-    code, out, err = said(capsys, "train", path, "--out", tmp_path / "t", "--backbone", tiny_llama, *flags)
+    code, out, _ = said(capsys, "train", path, "--out", tmp_path / "t", "--backbone", tiny_llama, *flags)
     assert code == 0
-    assert f"{path}: 1 bad rows are skipped; {path}:41: no column 'chosen'" in err
+    assert f"{path}: bad rows skipped: 1. {path}:41: no column 'chosen'" in caplog.text
     assert json.loads(out)["data"]["bad_rows"] == 1
     assert "no column 'chosen'" in (tmp_path / "t" / "bad_rows.jsonl").read_text()
 

@@ -237,7 +237,7 @@ def read_pairs(
     reading = Reading(ReadCounts(**about["counts"]), [tuple(each) for each in about["bad"]], about["unread"])
     if reading.bad_rows:
         origin, said = reading.bad_rows[0]
-        logger.warning("%s: %d bad rows are skipped; %s: %s", data, reading.counts.bad_rows, origin, said)
+        logger.warning("%s: bad rows skipped: %d. %s: %s", data, reading.counts.bad_rows, origin, said)
     dataset = datasets.Dataset.from_file(str(folder / "pairs.arrow"))
     return PairSet(dataset, reading, sha256, folder / "bad_rows.jsonl")
 
