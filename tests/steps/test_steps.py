@@ -3,6 +3,7 @@
 import gzip
 import json
 import random
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,6 @@ import pyarrow.parquet as pq
 import pytest
 
 import outweigh
-from outweigh.auditing.trust import planted_flips
 from outweigh.data.config import TokenConfig
 from outweigh.data.pairs import PairSet
 from outweigh.denoising.policies import RepairOptions
@@ -216,17 +216,19 @@ def test_in_a_run_the_plain_model_votes_first_and_the_probes_are_witness(pairs_f
     audit = replace(audit, votes=replace(audit.votes, method="full"))
     train = train_config(tiny_bert, epochs=4, learning_rate=3e-3)
     results = outweigh.run(pairs_file, out=tmp_path, config=RunConfig(audit=audit, train=train, held_out=0.2))
-    (voter,) = tmp_path.glob("voters/*/model")  # the second, that learnt planted flips; the plain model votes
-    assert "seed: 1\n" in (voter / "README.md").read_text()
+    voters = {}
+    for model in tmp_path.glob("voters/*/model"):
+        (seed,) = re.findall(r"seed: (\d+)\n", (model / "README.md").read_text())
+        voters[seed] = model
+    assert voters.keys() == {"1", "2"}  # the second voter, and one that saw planted flips; no first
     assert results["audit"]["models"] == 2 and results["audit"]["held_out"]
     table = pq.read_table(tmp_path / "strength.parquet").to_pydict()
     plain = outweigh.RewardModel.load(tmp_path / "plain" / "model", precision="fp32")
-    other = outweigh.RewardModel.load(voter, precision="fp32")
+    other = outweigh.RewardModel.load(voters["1"], precision="fp32")
     pairs = outweigh.read_pairs(pairs_file)
     pairs = pairs.select(np.flatnonzero(np.isin(pairs.rows, table["row"])))
-    first, second = (np.subtract(*model.score_pairs(pairs)) for model in (plain, other))
-    second = np.where(planted_flips(len(pairs), seed=0), first, second)  # on these it has no vote
-    np.testing.assert_allclose(table["strength"], (first + second) / 2, atol=1e-5)
+    gaps = [np.subtract(*model.score_pairs(pairs)) for model in (plain, other)]
+    np.testing.assert_allclose(table["strength"], np.mean(gaps, axis=0), atol=1e-5)
     rate = results["audit"]["noise_rate"]["value"]
     assert np.mean(table["wrong_probability"]) == pytest.approx(max(rate, 0.001), abs=1e-6)
 
@@ -327,10 +329,8 @@ def test_the_passes_of_a_plan_count_every_training():
     two = TrainConfig(epochs=2)
     full = AuditConfig(votes=VoteConfig(method="full", trainings=3))
     assert passes(AuditConfig(), two) == 1
-    assert passes(full, two) == 1 + 3 * 3 * 2 + 3  # features; three voters, one of whom learns flips; scores
-    one = replace(full, votes=replace(full.votes, trainings=1))
-    assert passes(one, two) == 1 + 2 * 3 * 2 + 2  # a second one learns them
+    assert passes(full, two) == 1 + 4 * 3 * 2 + 4  # features; three voters and one planted; their scores
     assert passes(replace(full, trust=False, policy="flip"), two, given=1) == 1 + 2 * 3 * 2 + 3
     folds = replace(full, votes=replace(full.votes, vote="out-of-fold", folds=5))
-    assert passes(folds, two, given=1) == 3 * 5 * 3 * 2 + 3
-    assert run_passes(resolved(RunConfig(train=two))) == 2 * 3 * 2 + 1 + 1 * 3 * 2 + 2
+    assert passes(folds, two, given=1) == 4 * 5 * 3 * 2 + 4
+    assert run_passes(resolved(RunConfig(train=two))) == 2 * 3 * 2 + 1 + 2 * 3 * 2 + 3

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from outweigh.errors import DataError, ShapeError
-from outweigh.voting.votes import Votes, held_out_strength, joined
+from outweigh.voting.votes import Votes, held_out_strength
 
 
 def test_held_out_strength_is_the_mean_over_unseen_voters_and_over_all_where_there_are_none():
@@ -28,12 +28,3 @@ def test_a_gap_that_is_not_finite_names_its_voter_and_pair():
     gap_MB = np.array([[0.0, 0.0], [0.0, np.inf]])
     with pytest.raises(DataError, match="voter 1 on pair 1"):
         Votes(gap_MB, np.ones((2, 2), dtype=bool))
-
-
-def test_voters_that_learnt_labels_swapped_abstain_on_them():
-    own = Votes(np.array([[1.0, 2.0], [3.0, 4.0]]), np.zeros((2, 2), bool), witness_B=np.array([5.0, 6.0]))
-    other = Votes(np.array([[7.0, 8.0]]), np.ones((1, 2), bool))
-    both = joined(own, other, np.array([True, False]))
-    np.testing.assert_array_equal(both.gap_MB, [[1, 2], [3, 4], [2, 8]])
-    np.testing.assert_array_equal(both.unseen_MB, [[False, False], [False, False], [True, True]])
-    np.testing.assert_array_equal(both.witness_B, [5, 6])

@@ -25,7 +25,7 @@ class Audit:
     metrics: dict[str, FloatArray]  # each (B,), higher is more doubtful
     noise: NoiseEstimate
     noise_by_source: dict[str, NoiseEstimate | None]  # None: too few pairs
-    trust: Trust | None  # None: there was no trial, as with voters that came trained
+    trust: Trust | None  # None: no trial; voters that came trained have none
     voters: int
     held_out: bool  # False: all voters had seen all labels, so the noise is underestimated
 

@@ -19,9 +19,8 @@ class AuditConfig:
     repair: RepairOptions = field(default_factory=RepairOptions)
     """What the policies leave open."""
     trust: bool = True
-    """Plant flips to see whether the voters find them: the last of several full voters learns a tenth of the
-    labels swapped, on which it has no vote; a single one takes a second training. Voters that came trained
-    can't be told."""
+    """Plant flips to see whether the voters find them. It costs a training with full voters; voters that came
+    trained can't be asked again."""
     seed: int = 0
     """Decides the probes, the folds, the planted flips and the resamples; full voters have training's."""
 

@@ -71,7 +71,7 @@ def passes(audit: AuditConfig, training: TrainConfig, *, given: int = 0) -> floa
         return 0.0 if votes.voters == (COLUMNS,) else float(len(votes.voters))
     if votes.method in ("auto", "probes"):
         return 1.0
-    scored = max(2, votes.trainings) if audit.trust else votes.trainings  # of one, a second learns the flips
+    scored = votes.trainings + audit.trust  # one more voter learns planted flips
     trained = scored - given
     if votes.vote == "out-of-fold":  # each pair's voters see the other folds
         return (trained + given) * votes.folds * TRAINING_PASSES * training.epochs + scored

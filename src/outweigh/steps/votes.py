@@ -20,7 +20,7 @@ from outweigh.voting.config import VoteConfig
 from outweigh.voting.full import full_votes, model_votes
 from outweigh.voting.probes import probe_votes
 from outweigh.voting.scores import voters_votes, votes_from_scores
-from outweigh.voting.votes import FloatArray, Votes, held_out_strength, joined
+from outweigh.voting.votes import FloatArray, Votes, held_out_strength
 
 logger = logging.getLogger(__name__)
 
@@ -92,12 +92,10 @@ def ask(
     flipped = planted_flips(len(pairs), config.seed)
     if how.method == "probes":
         return Asked(probes(none), unit, Trial(flipped, probes(flipped)) if config.trust else None, backbone)
-    if not config.trust:
-        return Asked(full(none, range(how.trainings)), unit, None, backbone)
-    last = max(1, how.trainings - 1)
-    votes, trial = full(none, range(last)), full(flipped, [last])
-    votes = votes if how.trainings == 1 else joined(votes, trial, flipped)
-    return Asked(votes, unit, Trial(flipped, trial), backbone)
+    votes = full(none, range(how.trainings))
+    # One more voter rather than the last of them, whose votes would be the worse for the planted flips
+    trial = Trial(flipped, full(flipped, [how.trainings])) if config.trust else None
+    return Asked(votes, unit, trial, backbone)
 
 
 def _folds(pairs: PairSet, how: VoteConfig, seed: int) -> tuple[IntArray | None, str | None]:

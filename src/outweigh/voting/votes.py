@@ -42,17 +42,6 @@ class Votes:
             )
 
 
-def joined(votes: Votes, others: Votes, swapped_B: NDArray[np.bool_]) -> Votes:
-    """The votes, and beside them those of voters that had learnt the marked labels swapped: on these pairs
-    they abstain, and the mean of the first votes stands for theirs."""
-    abstained_MB = np.where(swapped_B, votes.gap_MB.mean(axis=0), others.gap_MB)
-    return Votes(
-        np.vstack([votes.gap_MB, abstained_MB]),
-        np.vstack([votes.unseen_MB, others.unseen_MB]),
-        witness_B=votes.witness_B,
-    )
-
-
 def held_out_strength(votes: Votes) -> NDArray[np.float64]:
     """The witness (B,); without one, the mean gap over voters that had not seen the label, else over all."""
     if votes.witness_B is not None:
