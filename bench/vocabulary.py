@@ -11,6 +11,7 @@ import json
 import time
 from typing import Any
 
+import datasets
 import numpy as np
 import torch
 from torch import nn
@@ -22,7 +23,7 @@ from outweigh.models.batches import CPU_TOKENS, read_texts
 from outweigh.models.loading import load_classifier, load_tokenizer, reward_layer
 from outweigh.models.packing import choose_attention
 from outweigh.models.precision import autocast_dtype
-from outweigh.models.vocabulary import training_rows
+from outweigh.models.vocabulary import tokens_used, training_rows
 from outweigh.objectives.pairwise import pairwise_loss
 from outweigh.steps.demo import PAIRS, SHORT
 
@@ -67,11 +68,11 @@ def main() -> None:
     pairs = read_pairs(PAIRS / "train.jsonl.gz")
     texts = [(pair.prompt, side) for pair in pairs for side in (pair.chosen, pair.rejected)]
     encoded = [text.ids for text in encode(texts, Renderer(tokenizer, SHORT.template))]
-    used = np.unique(np.concatenate(encoded))
+    examples = datasets.Dataset.from_dict({"response_ids": [encoded]})
     ways = {"whole table": Way(told.backbone, tokenizer), "rows in use": Way(told.backbone, tokenizer)}
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     order = np.random.default_rng(0).permutation(len(pairs))
-    with training_rows(ways["rows in use"].model, used):
+    with training_rows(ways["rows in use"].model, examples):
         for repeat in range(told.repeats + 1):
             some = order[repeat * PAIRS_A_STEP : (repeat + 1) * PAIRS_A_STEP]
             ids = [encoded[2 * pair + side] for pair in some for side in (0, 1)]
@@ -83,7 +84,7 @@ def main() -> None:
         name: np.quantile(each, [0.25, 0.5, 0.75]).round(4).tolist() for name, each in seconds.items()
     }
     ratio = quartiles["whole table"][1] / quartiles["rows in use"][1]
-    rows = {"table": tokenizer.vocab_size, "in use": len(used)}
+    rows = {"table": tokenizer.vocab_size, "in use": len(tokens_used(examples))}
     print(json.dumps({"rows": rows, "seconds, quartiles": quartiles, "times faster": round(ratio, 2)}))
 
 

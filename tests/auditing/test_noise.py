@@ -51,7 +51,7 @@ def test_the_scale_of_the_strengths_does_not_matter():
 def test_too_few_pairs_and_missing_strengths_are_refused():
     with pytest.raises(DataError, match="got 99 pairs"):
         estimate_noise(np.ones(99), np.arange(99))
-    with pytest.raises(DataError, match="1 strengths are not finite"):
+    with pytest.raises(DataError, match="not finite: 1"):
         estimate_noise(np.append(np.ones(100), np.nan), np.arange(101))
 
 

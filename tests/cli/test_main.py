@@ -144,7 +144,7 @@ def test_skipped_rows_are_counted_said_and_listed(capsys, caplog, tmp_path, tiny
     flags = ["--tokens.max-tokens", "64", "--on-bad-rows", "skip", "--json"]
     code, out, _ = said(capsys, "train", path, "--out", tmp_path / "t", "--backbone", tiny_llama, *flags)
     assert code == 0
-    assert f"{path}: bad rows skipped: 1. {path}:41: no column 'chosen'" in caplog.text
+    assert f"Bad rows skipped: 1. {path}:41: no column 'chosen'" in caplog.text
     assert json.loads(out)["data"]["bad_rows"] == 1
     assert "no column 'chosen'" in (tmp_path / "t" / "bad_rows.jsonl").read_text()
 

@@ -8,6 +8,7 @@ import torch
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
+    BartConfig,
     BloomConfig,
     Gemma2Config,
     Gemma3TextConfig,
@@ -154,6 +155,17 @@ def test_what_looks_back_otherwise_is_padded_and_that_is_said(name, caplog):
 def test_a_window_that_no_text_reaches_is_none():
     model = made(AutoModelForSequenceClassification, MistralConfig(**LLAMA, sliding_window=64))
     assert takes_packs(model, reward_layer(model), 64)
+
+
+def test_a_model_that_wants_an_eos_in_every_text_is_padded_and_that_is_said(caplog):
+    size = {"d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "vocab_size": 100, "num_labels": 1}
+    feed = {"encoder_ffn_dim": 32, "decoder_ffn_dim": 32}
+    heads = {"encoder_attention_heads": 4, "decoder_attention_heads": 4}
+    model = made(AutoModelForSequenceClassification, BartConfig(**size, **feed, **heads)).float()
+    before = model.config._attn_implementation
+    assert not takes_packs(model.train(), reward_layer(model), 256)
+    assert model.training and model.config._attn_implementation == before
+    assert "does not take packs: Each example must contain at least one <eos> token.\n" in caplog.text
 
 
 def test_an_encoder_is_padded_and_says_nothing(tiny_bert, caplog):

@@ -12,6 +12,7 @@ from outweigh.models.loading import load_classifier, load_tokenizer, reward_laye
 from outweigh.models.vocabulary import UsedRows, tokens_used, training_rows
 
 USED = np.arange(3, 40)
+EXAMPLES = datasets.Dataset.from_dict({"response_ids": [[USED.tolist()]]})
 
 
 def loaded(folder):
@@ -20,11 +21,12 @@ def loaded(folder):
     return load_classifier(folder, tokenizer), tokenizer.pad_token_id
 
 
-def stepped(folder, used):
-    """The model after three steps on random texts of the tokens USED, with the rows of `used` alone."""
+def stepped(folder, examples):
+    """The model after three steps on random texts of the tokens USED, with the rows of the examples alone."""
     model, pad_token = loaded(folder)
     rng = np.random.default_rng(0)
-    with training_rows(model, used):
+    with training_rows(model, examples):
+        assert isinstance(model.get_input_embeddings(), UsedRows) == (examples is not None)
         optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.0)
         for _ in range(3):
             ids = [rng.choice(USED, size).tolist() for size in (3, 17, 5, 9)]
@@ -39,7 +41,7 @@ def stepped(folder, used):
 @pytest.mark.parametrize("name", ["tiny_llama", "tiny_bert"])
 def test_training_the_rows_alone_ends_where_training_the_whole_table_does(name, request):
     folder = request.getfixturevalue(name)
-    whole, rows = stepped(folder, None), stepped(folder, USED)
+    whole, rows = stepped(folder, None), stepped(folder, EXAMPLES)
     assert type(rows.get_input_embeddings()) is nn.Embedding
     before, _ = loaded(folder)
     moved = (rows.get_input_embeddings().weight - before.get_input_embeddings().weight).abs().sum(1) > 0
@@ -53,7 +55,7 @@ def test_saved_and_loaded_the_rows_are_the_whole_table(tiny_bert):
     model, pad_token = loaded(tiny_bert)
     name = "bert.embeddings.word_embeddings.weight"
     before = model.state_dict()[name].clone()
-    with training_rows(model, USED):
+    with training_rows(model, EXAMPLES):
         rows = model.get_input_embeddings()
         assert rows.weight.shape == (len(USED) + 1, 32)  # the padding's row, too
         with torch.no_grad():
@@ -65,6 +67,7 @@ def test_saved_and_loaded_the_rows_are_the_whole_table(tiny_bert):
         torch.testing.assert_close(saved[name][others], before[others])
         with torch.no_grad():
             rows.weight.zero_()
+        saved[name][others] *= 0.5  # as a checkpoint has it whose whole table was trained
         model.load_state_dict(saved)
         torch.testing.assert_close(rows.weight, before[used] + 1)
     torch.testing.assert_close(model.state_dict()[name], saved[name])
@@ -72,7 +75,7 @@ def test_saved_and_loaded_the_rows_are_the_whole_table(tiny_bert):
 
 def test_a_token_that_was_not_announced_is_refused(tiny_bert):
     model, _ = loaded(tiny_bert)
-    with training_rows(model, USED), pytest.raises(IndexError):
+    with training_rows(model, EXAMPLES), pytest.raises(IndexError):
         model(input_ids=torch.tensor([[5, 6, 200]]))
 
 
@@ -82,24 +85,25 @@ def test_a_table_that_is_not_trained_or_shared_or_nearly_all_used_is_left_alone(
     tied = AutoModelForCausalLM.from_pretrained(tiny_llama)
     tied.lm_head.weight = tied.model.embed_tokens.weight
     plain, _ = loaded(tiny_bert)
-    for model, used in ((frozen, USED), (tied, USED), (plain, np.arange(200)), (plain, None)):
-        with training_rows(model, used):
+    many = datasets.Dataset.from_dict({"response_ids": [[list(range(200))]]})
+    for model, examples in ((frozen, EXAMPLES), (tied, EXAMPLES), (plain, many), (plain, None)):
+        with training_rows(model, examples):
             assert type(model.get_input_embeddings()) is nn.Embedding
-    with training_rows(plain, USED):
+    with training_rows(plain, EXAMPLES):
         assert type(plain.get_input_embeddings()) is UsedRows
 
 
 def test_the_table_is_whole_again_after_a_failure(tiny_bert):
     model, _ = loaded(tiny_bert)
-    with pytest.raises(RuntimeError, match="stop"), training_rows(model, USED):
+    with pytest.raises(RuntimeError, match="stop"), training_rows(model, EXAMPLES):
         raise RuntimeError("stop")
     assert type(model.get_input_embeddings()) is nn.Embedding
 
 
-def test_the_tokens_used_are_those_of_all_parts():
+def test_the_tokens_used_are_those_of_all_responses():
     one = datasets.Dataset.from_dict({"response_ids": [[[5, 7], [5, 300]], [[9], [7]]]})
     other = datasets.Dataset.from_dict({"response_ids": [[[1, 2], [3]]]})
-    assert tokens_used([one]).tolist() == [5, 7, 9, 300]
-    assert tokens_used([one, other]).tolist() == [1, 2, 3, 5, 7, 9, 300]
-    selected = tokens_used([one.select([1, 0]).select([0])]).tolist()  # it may see what it was selected from
+    assert tokens_used(one).tolist() == [5, 7, 9, 300]
+    assert tokens_used(datasets.concatenate_datasets([one, other])).tolist() == [1, 2, 3, 5, 7, 9, 300]
+    selected = tokens_used(one.select([1, 0]).select([0])).tolist()  # it may see what it was selected from
     assert set(selected) >= {7, 9} and set(selected) <= {5, 7, 9, 300}

@@ -25,8 +25,8 @@ def config(tiny_llama):
 
 
 def test_swapped_labels_turn_what_a_voter_learns_and_its_gaps_are_of_the_labels_as_they_came(pairs, config):
-    here = full_votes(pairs, config, None, voters=[0])
-    there = full_votes(pairs, config, None, voters=[0], swapped_B=np.ones(len(pairs), bool))
+    here = full_votes(pairs, config, None, numbers=[0])
+    there = full_votes(pairs, config, None, numbers=[0], swapped_B=np.ones(len(pairs), bool))
     assert (here.gap_MB > 0).all() and not here.unseen_MB.any()
     # Trained on swapped labels it has learnt the contrary, and agrees with the labels that it was given
     assert (there.gap_MB > 0).all() and not np.allclose(here.gap_MB, there.gap_MB, atol=1e-3)
@@ -34,10 +34,10 @@ def test_swapped_labels_turn_what_a_voter_learns_and_its_gaps_are_of_the_labels_
 
 def test_the_first_gaps_may_be_given_and_the_next_voter_has_another_seed(pairs, config, tmp_path):
     given = np.linspace(-1, 1, len(pairs))
-    votes = full_votes(pairs, config, tmp_path, voters=[0, 1], first_gap_B=given)
+    votes = full_votes(pairs, config, tmp_path, numbers=[0, 1], first_gap_B=given)
     np.testing.assert_array_equal(votes.gap_MB[0], given)
     assert len(list(tmp_path.iterdir())) == 1
-    second = full_votes(pairs, replace(config, seed=1), tmp_path, voters=[0])
+    second = full_votes(pairs, replace(config, seed=1), tmp_path, numbers=[0])
     np.testing.assert_allclose(votes.gap_MB[1], second.gap_MB[0], atol=1e-6)
     assert len(list(tmp_path.iterdir())) == 1  # taken from the folder
 
@@ -45,7 +45,7 @@ def test_the_first_gaps_may_be_given_and_the_next_voter_has_another_seed(pairs, 
 def test_out_of_fold_no_voter_judges_what_it_has_seen(pairs, config):
     contrary = np.arange(len(pairs)) < 20  # one fold, all its labels swapped: only its own voter could know
     fold = np.where(contrary, 0, 1 + np.arange(len(pairs)) % 2)
-    votes = full_votes(pairs, config, None, voters=[0], fold_B=fold, swapped_B=contrary)
+    votes = full_votes(pairs, config, None, numbers=[0], fold_B=fold, swapped_B=contrary)
     assert votes.unseen_MB.all()
     assert (votes.gap_MB[0, contrary] < 0).all()
 

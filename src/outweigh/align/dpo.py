@@ -79,7 +79,7 @@ def fit_policy(
     set_seed(config.seed)
     tokenizer = load_tokenizer(config.backbone, own_pad=False, trust_remote_code=config.trust_remote_code)
     started = time.monotonic()
-    rows = token_rows(items, training, None, Renderer(tokenizer, config.tokens.template))
+    rows = token_rows(items, training, Renderer(tokenizer, config.tokens.template))
     seconds = {"tokens": time.monotonic() - started}
     check_steps(objective, training, len(rows.train))
     items, objective, caps = prepared(objective, items, rows.train, training)

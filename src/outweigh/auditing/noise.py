@@ -58,7 +58,7 @@ def estimate_noise(held_out_B: FloatArray, group_B: IntArray, *, seed: int = 0) 
             f"noise estimate: got {len(held_out_B)} pairs, want at least {MIN_PAIRS}. Give more pairs."
         )
     if lost := int((~np.isfinite(held_out_B)).sum()):
-        raise DataError(f"noise estimate: {lost} strengths are not finite. Check the voters' scores.")
+        raise DataError(f"noise estimate: strengths that are not finite: {lost}. Check the voters' scores.")
     size_B = np.abs(held_out_B)
     scale = max(float(np.sqrt(np.mean(size_B**2))), 1e-12)
     order = np.argsort(size_B, kind="stable")

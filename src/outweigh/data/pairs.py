@@ -48,6 +48,12 @@ class Reading:
     unread_columns: dict[str, str] = field(default_factory=dict)
     """Columns of the first row that nothing reads, each with the column it may misspell, or ''."""
 
+    def warn(self) -> None:
+        """Nothing; says how many rows were skipped, and why the first was."""
+        if self.bad_rows:
+            origin, said = self.bad_rows[0]
+            logger.warning("Bad rows skipped: %d. %s: %s", self.counts.bad_rows, origin, said)
+
 
 class PairSet:
     """Pairs in order, on disk as Arrow and mapped into memory, so that a million of them cost no RAM.
@@ -75,6 +81,7 @@ class PairSet:
         sink, bad, digest = pa.BufferOutputStream(), io.BytesIO(), hashlib.sha256()
         reading = _read(_hashed(raw_rows(rows), digest), sink, bad, on_bad_rows, keep)
         dataset = datasets.Dataset.from_buffer(sink.getvalue())
+        reading.warn()
         return cls(dataset, reading, digest.hexdigest(), bad.getvalue())
 
     def __len__(self) -> int:
@@ -235,9 +242,7 @@ def read_pairs(
         _fill(folder, data, on_bad_rows, keep)
     about = json.loads((folder / "reading.json").read_text(encoding="utf-8"))
     reading = Reading(ReadCounts(**about["counts"]), [tuple(each) for each in about["bad"]], about["unread"])
-    if reading.bad_rows:
-        origin, said = reading.bad_rows[0]
-        logger.warning("%s: bad rows skipped: %d. %s: %s", data, reading.counts.bad_rows, origin, said)
+    reading.warn()
     dataset = datasets.Dataset.from_file(str(folder / "pairs.arrow"))
     return PairSet(dataset, reading, sha256, folder / "bad_rows.jsonl")
 

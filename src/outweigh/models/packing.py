@@ -16,6 +16,8 @@ EAGER_TOKENS = 1024
 """Longest texts whose L x L matrices stay small: 25 MB a layer at 512 tokens and 12 heads."""
 WINDOWS = ("sliding_window", "attention_chunk_size")
 """What architectures call the number of tokens that a layer looks back over."""
+FAILURES = (AttributeError, IndexError, RuntimeError, TypeError, ValueError)
+"""What architectures raise that do not know packs, or want more of a text than tokens: an EOS at its end."""
 TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3}
 """Of the features' largest; of half precision 5e-2. A text that saw another's tokens is off by far more."""
 
@@ -27,29 +29,33 @@ def takes_packs(model: Any, layer: nn.Module, max_tokens: int) -> bool:
     The model then attends by `PACKED`; else it is as it was, which is said of a model that reads every token.
     """
     before, training = model.config._attn_implementation, model.training
-    padded = _seen(model.eval(), layer, packs=False)
-    # Of an encoder the reward is of the whole text: nothing to try, nothing to say
-    why = None if padded is None else _refusal(model, layer, padded, max_tokens)
-    model.train(training)
-    if padded is not None and why is None:
+    model.eval()
+    try:
+        why = _refusal(model, layer, max_tokens)
+    except FAILURES as error:
+        why = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
+    finally:
+        model.train(training)
+    if why is None:
         return True
     model.set_attn_implementation(before)
-    if why is not None:
+    if why:
         logger.warning("%s: its texts are padded, it does not take packs: %s.", type(model).__name__, why)
     return False
 
 
-def _refusal(model: Any, layer: nn.Module, padded: Tensor, max_tokens: int) -> str | None:
-    """Why the model does not take packs, whose attention it then has; None where it does."""
+def _refusal(model: Any, layer: nn.Module, max_tokens: int) -> str | None:
+    """Why the model, whose attention may be another afterwards, does not take packs; None where it does, and
+    nothing to say of an encoder, whose reward is of the whole text."""
+    padded = _seen(model, layer, packs=False)
+    if padded is None:
+        return ""
     config = model.config.get_text_config()
     windows = [size for name in WINDOWS if (size := getattr(config, name, None)) is not None]
     if min(windows, default=max_tokens) < max_tokens:
         return f"a layer looks back over fewer than {max_tokens} tokens"
-    try:
-        model.set_attn_implementation(PACKED)
-        packed = _seen(model, layer, packs=True)
-    except (RuntimeError, TypeError, ValueError) as error:  # of a forward that does not know a layout
-        return str(error)
+    model.set_attn_implementation(PACKED)
+    packed = _seen(model, layer, packs=True)
     same = packed is not None and _same(packed, padded, model.dtype)
     return None if same else "it makes something else of them"
 

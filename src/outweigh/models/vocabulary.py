@@ -1,6 +1,6 @@
 """Of a table of token embeddings the rows that the data uses: only they are trained."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,31 +15,35 @@ MOST_USED = 0.5
 """Share of a table's rows; where the data uses more of them, leaving the others out saves little."""
 
 
-def tokens_used(parts: Sequence[datasets.Dataset]) -> NDArray[np.int64]:
+def tokens_used(examples: datasets.Dataset) -> NDArray[np.int64]:
     """The tokens, ascending, in the `response_ids` of these examples; and maybe others, in what the examples
     were selected from."""
     marks = np.zeros(1, dtype=bool)
-    for part in parts:
-        for chunk in part.data.column("response_ids").chunks:
-            ids = chunk.flatten().flatten().to_numpy()
-            if len(ids) and ids.max() >= len(marks):
-                marks = np.append(marks, np.zeros(ids.max() + 1 - len(marks), dtype=bool))
-            marks[ids] = True
+    for chunk in examples.data.column("response_ids").chunks:
+        ids = chunk.flatten().flatten().to_numpy()
+        if len(ids) and ids.max() >= len(marks):
+            marks = np.append(marks, np.zeros(ids.max() + 1 - len(marks), dtype=bool))
+        marks[ids] = True
     return np.flatnonzero(marks)
 
 
 @contextmanager
-def training_rows(model: Any, used: NDArray[np.int64] | None) -> Iterator[None]:
-    """A block in which the model trains of its table the rows of these tokens alone, and takes no others.
+def training_rows(model: Any, examples: datasets.Dataset | None) -> Iterator[None]:
+    """A block in which the model trains of its table the rows of these examples' tokens alone, and takes no
+    other tokens.
 
     Of the others the gradient is zero, and in a table of 30,000 rows or 250,000 they are nearly all: to fill,
-    sum, clip and step through zeros is a fifth of a small model's training step (bench/vocabulary.py), and
-    the optimiser's state of them most of its memory. They stay as they are, where weight decay would have
-    shrunk them. Does nothing where the table is no plain one, is used elsewhere, too, or is not trained, and
-    where what will be read is not known (None).
+    sum, clip and step through zeros is a quarter of MiniLM's training step and an eighth of SmolLM2's
+    (bench/vocabulary.py). They stay as they are, where weight decay would have shrunk them. Does nothing
+    where the table is no plain one, is used elsewhere, too, or is not trained, and where it is not known what
+    will be read (None).
     """
     table = model.get_input_embeddings()
-    if used is None or not _stands_alone(model, table) or len(used) > MOST_USED * table.num_embeddings:
+    if examples is None or not _stands_alone(model, table):
+        yield
+        return
+    used = tokens_used(examples)
+    if len(used) > MOST_USED * table.num_embeddings:
         yield
         return
     if table.padding_idx is not None:
@@ -49,8 +53,9 @@ def training_rows(model: Any, used: NDArray[np.int64] | None) -> Iterator[None]:
     try:
         yield
     finally:
+        table.to(rows.weight.device)  # a Trainer may move the model after it was given it
         with torch.no_grad():
-            table.weight[rows.used_U] = rows.weight.to(table.weight.device)
+            table.weight.copy_(rows.whole())
         model.set_input_embeddings(table)
 
 
@@ -65,7 +70,7 @@ def _stands_alone(model: nn.Module, table: nn.Module) -> bool:
 class UsedRows(nn.Module):
     """Gives what a table of V embeddings gives, but knows U tokens only, and has their rows as its weight.
 
-    Saved and loaded it is the whole table. A token that it does not know raises an IndexError.
+    Saved and loaded it is the whole table. A token that it does not know raises an IndexError on a CPU.
     """
 
     table_VH: Tensor
@@ -87,12 +92,16 @@ class UsedRows(nn.Module):
         """The embeddings (..., H) of tokens (...)."""
         return F.embedding(self.place_V[ids], self.weight, self.padding_idx)
 
+    def whole(self) -> Tensor:
+        """The table (V, H) with the rows as they are now."""
+        return self.table_VH.index_copy(0, self.used_U, self.weight.detach())
+
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
-        weight = self.weight if keep_vars else self.weight.detach()
-        destination[f"{prefix}weight"] = self.table_VH.index_copy(0, self.used_U, weight)
+        destination[f"{prefix}weight"] = self.whole()
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         name = f"{prefix}weight"
         if name in state_dict:
-            state_dict = {**state_dict, name: state_dict[name][self.used_U.to(state_dict[name].device)]}
+            self.table_VH.copy_(state_dict[name])
+            state_dict = {**state_dict, name: self.table_VH[self.used_U]}
         super()._load_from_state_dict(state_dict, prefix, *args)

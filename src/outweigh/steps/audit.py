@@ -10,12 +10,13 @@ import pyarrow.parquet as pq
 
 from outweigh.auditing.audit import Audit
 from outweigh.auditing.audit import audit as audited
-from outweigh.auditing.noise import NoiseEstimate
+from outweigh.auditing.noise import MIN_PAIRS, NoiseEstimate
 from outweigh.auditing.trust import THRESHOLD
 from outweigh.data.checks import check_pairs_data
 from outweigh.data.pairs import Data, OnBadRows, PairSet, read_pairs
 from outweigh.data.writing import replaced_whole
 from outweigh.denoising.policies import Repair, repair
+from outweigh.errors import DataError
 from outweigh.metrics.arrays import FloatArray
 from outweigh.metrics.intervals import choose_unit
 from outweigh.steps.config import AuditConfig
@@ -63,6 +64,8 @@ def audit(
     with clock("reading"):
         pairs = read_pairs(data, on_bad_rows=on_bad_rows)
         about = described(data if of is None else of, pairs)
+    if len(pairs) < MIN_PAIRS:
+        raise DataError(f"audit: got {len(pairs)} pairs, want at least {MIN_PAIRS}. Give more pairs.")
     with clock("voting"):
         asked = ask(pairs, config, training, folder and folder / "voters", first_gap_B)
     with clock("auditing"):

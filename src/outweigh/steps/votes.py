@@ -69,12 +69,12 @@ def ask(
             seed=config.seed,
         )
 
-    def full(swapped: BoolArray, voters: Sequence[int]) -> Votes:
+    def full(swapped: BoolArray, numbers: Sequence[int]) -> Votes:
         votes = full_votes(
             pairs,
             training,
             folder,
-            voters=voters,
+            numbers=numbers,
             fold_B=fold_B,
             swapped_B=swapped,
             first_gap_B=None if fold_B is not None else first_gap_B,
@@ -93,7 +93,7 @@ def ask(
     if how.method == "probes":
         return Asked(probes(none), unit, Trial(flipped, probes(flipped)) if config.trust else None, backbone)
     votes = full(none, range(how.trainings))
-    # One more voter rather than the last of them, whose votes would be the worse for the planted flips
+    # A voter of its own: had the last one learnt the planted flips, its vote on real labels would be worse
     trial = Trial(flipped, full(flipped, [how.trainings])) if config.trust else None
     return Asked(votes, unit, trial, backbone)
 

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import datasets
 import numpy as np
-from numpy.typing import NDArray
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback, set_seed
 
 from outweigh.data.cache import appearing_whole
@@ -25,7 +24,7 @@ from outweigh.models.loading import load_classifier, load_tokenizer, reward_laye
 from outweigh.models.packing import choose_attention
 from outweigh.models.precision import autocast_dtype, default_device
 from outweigh.models.reward import Origin, RewardModel
-from outweigh.models.vocabulary import tokens_used, training_rows
+from outweigh.models.vocabulary import training_rows
 from outweigh.training.alarms import AlarmCallback, plain_course
 from outweigh.training.arguments import training_arguments
 from outweigh.training.bar import StepBar
@@ -57,17 +56,16 @@ def fit(
     config: TrainConfig,
     output: Path,
     *,
-    eval_data: Data | None = None,
     resume: bool = False,
     guarded: bool = True,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> Trained:
     """Trains on the data and saves `output/model`; checkpoints lie in `output/checkpoints`.
 
-    The model is watched on `eval_data`, else on a validation part of the prompts, of which `config.keep`
-    may take the best weights. With `resume`, training goes on from the newest whole checkpoint as if
-    uninterrupted. What is saved is reloaded in a fresh process to see that it says the same, unless it is
-    not `guarded`.
+    The model is watched on a validation part of the prompts, of which `config.keep` may take the best
+    weights. With `resume`, training goes on from the newest whole checkpoint as if uninterrupted. If
+    `guarded`, what is saved is reloaded in a fresh process to see that it says the same. Callbacks may have
+    the model read the data's texts, not others: it may not know their tokens.
 
     Raises:
         ConfigError: the configuration does not fit itself, the data or the model. Before a model is loaded.
@@ -84,7 +82,7 @@ def fit(
     tokenizer = load_tokenizer(config.backbone, trust_remote_code=config.trust_remote_code)
     started = time.monotonic()
     renderer = Renderer(tokenizer, config.tokens.template)
-    rows = token_rows(items, config, eval_data, renderer)
+    rows = token_rows(items, config, renderer)
     seconds = {"tokens": time.monotonic() - started}
     check_steps(objective, config, len(rows.train))
     plain = plain_course(config, items.key)
@@ -111,9 +109,9 @@ def fit(
         processing_class=tokenizer,
         callbacks=[alarms, StepBar(), *callbacks],
     )
-    reads_others = meta is not None or trainer.is_sharded
+    whole_table = meta is not None or trainer.is_sharded  # MetaRM reads other texts, too
     started = time.monotonic()
-    with training_rows(model, None if reads_others else rows.tokens()):
+    with training_rows(model, None if whole_table else rows.whole):
         run_training(trainer, config, resume)
     seconds |= {"training": time.monotonic() - started, "first pass": trainer.first_pass_seconds}
     results = course(trainer, rows, alarms) | {
@@ -143,8 +141,8 @@ def _model(config: TrainConfig, tokenizer: Any) -> tuple[Any, float, bool]:
 
 
 class Rows(NamedTuple):
-    """Token ids to train on and to watch (None without any), both together where the watched are a part,
-    where the watched come from, and the counts."""
+    """Token ids to train on and to watch (None without any), both together, where the watched come from, and
+    the counts."""
 
     train: datasets.Dataset
     watch: datasets.Dataset | None
@@ -152,18 +150,10 @@ class Rows(NamedTuple):
     validation: dict[str, Any]
     counts: TokenCounts
 
-    def tokens(self) -> NDArray[np.int64]:
-        """Those that stand somewhere in what is trained on or watched, ascending."""
-        return tokens_used([self.whole] if self.watch is None else [self.whole, self.watch])
 
-
-def token_rows(items: Items, config: TrainConfig, eval_data: Data | None, renderer: Renderer) -> Rows:
-    """The items' token ids, part of them held out to watch training by, unless `eval_data` is for that."""
+def token_rows(items: Items, config: TrainConfig, renderer: Renderer) -> Rows:
+    """The items' token ids, part of them held out to watch training by."""
     dataset, counts = tokenise(items.read(), renderer, config.tokens, key=items.key)
-    if eval_data is not None:
-        held = items_of(eval_data)
-        watched = tokenise(held.read(), renderer, config.tokens, key=held.key).dataset
-        return Rows(dataset, watched, dataset, {"pairs": len(watched), "unit": "given"}, counts)
     unwatched = Rows(dataset, None, dataset, {"pairs": 0, "unit": "none"}, counts)
     if config.validation == 0:
         return unwatched

@@ -29,13 +29,13 @@ def full_votes(
     config: TrainConfig,
     folder: Path | None,
     *,
-    voters: Sequence[int],
+    numbers: Sequence[int],
     fold_B: NDArray[np.int64] | None = None,
     swapped_B: NDArray[np.bool_] | None = None,
     first_gap_B: FloatArray | None = None,
 ) -> Votes:
     """Votes of M models that differ in seed, so in their head's first weights and the order of the pairs:
-    of those with these numbers, counted from 0.
+    of those with these `numbers`, counted from 0.
 
     Without folds every model trains on all pairs and votes on them (as published). With folds each voter is
     one model a fold, trained without it, that votes on its pairs alone. `swapped_B` marks pairs whose label
@@ -48,9 +48,9 @@ def full_votes(
     swapped = np.zeros(len(pairs), dtype=bool) if swapped_B is None else swapped_B
     items = swapped_items(items_of(pairs), swapped)
     everything = np.arange(len(pairs))
-    gap_MB = np.empty((len(voters), len(pairs)))
+    gap_MB = np.empty((len(numbers), len(pairs)))
     with nullcontext(folder) if folder else TemporaryDirectory() as kept:
-        for place, voter in enumerate(voters):
+        for place, voter in enumerate(numbers):
             if voter == 0 and first_gap_B is not None:
                 gap_MB[place] = first_gap_B
                 continue
