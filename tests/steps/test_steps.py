@@ -16,6 +16,7 @@ from outweigh.data.pairs import PairSet
 from outweigh.denoising.policies import RepairOptions
 from outweigh.errors import ConfigError, DataError
 from outweigh.metrics.detection import auroc
+from outweigh.report.tables import TABLES
 from outweigh.steps.config import AuditConfig, RunConfig
 from outweigh.steps.plan import passes, run_passes
 from outweigh.steps.run import resolved
@@ -64,6 +65,13 @@ def audited(pairs_file, tiny_bert, tmp_path_factory):
         out=folder,
         config=audit_config(tiny_bert, policy="flip+margin", repair=RepairOptions(fraction=0.1)),
     )
+
+
+def test_each_source_of_the_data_is_told_with_its_pairs_also_in_the_report(audited):
+    _, found = audited
+    sources = found.results["audit"]["by_source"]
+    assert [(each["source"], each["pairs"]) for each in sources] == [("even", 90), ("odd", 90)]
+    assert [row[:2] for row in TABLES["noise"](found.results).rows] == [["even", "90"], ["odd", "90"]]
 
 
 def test_an_audit_has_a_line_for_every_pair_and_a_word_on_the_whole(audited, pairs_file):

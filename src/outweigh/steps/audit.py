@@ -1,5 +1,6 @@
 """`outweigh audit`: how good the labels are, pair by pair and as a whole."""
 
+from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -76,7 +77,7 @@ def audit(
     recommended = repair(policy, found.strength, found.spread, found.wrong_probability, config.repair)
     results = headed("audit", config.seed) | {
         "data": about,
-        "audit": summary(found, config, training, asked),
+        "audit": summary(found, config, asked, pairs),
         "denoise": {
             "policy": policy,
             "options": asdict(config.repair),
@@ -108,7 +109,7 @@ def judged(pairs: PairSet, asked: Asked, config: AuditConfig) -> Audit:
     )
 
 
-def summary(found: Audit, config: AuditConfig, training: TrainConfig, asked: Asked) -> dict[str, Any]:
+def summary(found: Audit, config: AuditConfig, asked: Asked, pairs: PairSet) -> dict[str, Any]:
     """What audit.json and the report say of the whole file."""
     trust = found.trust
     return {
@@ -119,9 +120,7 @@ def summary(found: Audit, config: AuditConfig, training: TrainConfig, asked: Ask
         "unit": asked.fold_unit,
         "held_out": found.held_out,
         "noise_rate": _rate(found.noise),
-        "by_source": [
-            {"source": name, "noise_rate": _rate(noise)} for name, noise in found.noise_by_source.items()
-        ],
+        "by_source": _by_source(found, pairs),
         "negative_share": float((found.strength < 0).mean()),
         "strength": _histogram(found.strength, found.wrong_probability),
         "reliability": [asdict(row) for row in trust.reliability] if trust else [],
@@ -137,6 +136,16 @@ def summary(found: Audit, config: AuditConfig, training: TrainConfig, asked: Ask
         if trust
         else None,
     }
+
+
+def _by_source(found: Audit, pairs: PairSet) -> list[dict[str, Any]]:
+    """Each source's pairs and noise rate, None where they are too few to tell."""
+    source = pairs.column("source")
+    counts = Counter(() if source is None else source.astype(str).tolist())
+    return [
+        {"source": name, "pairs": counts[name], "noise_rate": _rate(noise)}
+        for name, noise in found.noise_by_source.items()
+    ]
 
 
 def _rate(noise: NoiseEstimate | None) -> dict[str, Any] | None:
