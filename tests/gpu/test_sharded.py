@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from importlib.util import find_spec
 
 import pytest
 import torch
@@ -42,8 +41,6 @@ pytestmark = [
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_sharded_run_trains_the_model_of_a_plain_one(name, tiny_llama, wordy_pairs, tmp_path):
-    if name == "deepspeed" and find_spec("deepspeed") is None:
-        pytest.skip("deepspeed is not installed")
     (tmp_path / "rows.json").write_text(json.dumps(wordy_pairs))
     (tmp_path / "train.py").write_text(SCRIPT)
     processes = min(2, torch.cuda.device_count())

@@ -93,7 +93,7 @@ def ask(
     if how.method == "probes":
         return Asked(probes(none), unit, Trial(flipped, probes(flipped)) if config.trust else None, backbone)
     votes = full(none, range(how.trainings))
-    # A voter of its own: had the last one learnt the planted flips, its vote on real labels would be worse
+    # A voter of its own: to whoever learns them, planted flips are noise, also in its votes on other pairs
     trial = Trial(flipped, full(flipped, [how.trainings])) if config.trust else None
     return Asked(votes, unit, trial, backbone)
 
