@@ -44,7 +44,7 @@ def main() -> None:
                     pad_token=0,
                     device=torch.device("cpu"),
                     max_tokens=CPU_TOKENS,
-                    packs=False,
+                    packs=None,
                 ).rewards
             pairwise_loss(reward[::2] - reward[1::2]).mean().backward()
             model.zero_grad()

@@ -1,9 +1,11 @@
 """Seconds of a training step in packs, in which each prompt stands once, and on padded texts of like length.
 
     python bench/packs.py --pairs 8 --steps 4 --repeats 5
+    python bench/packs.py --backbone minilm --pairs 16 --max-tokens 256
 
 Pairs of a file of ours, bf16 autocast where the machine has it, the same pairs a step, interleaved repeats,
-medians. The model is of random weights: speed does not depend on them.
+medians. Without a backbone the model is a Llama of random weights: speed does not depend on them. An encoder
+has its texts side by side in a row, each whole.
 """
 
 import argparse
@@ -12,17 +14,17 @@ import statistics
 import time
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoModelForSequenceClassification, LlamaConfig
 
-from outweigh.data.packs import packs_of
 from outweigh.data.pairs import read_pairs
 from outweigh.data.rendering import Renderer
 from outweigh.data.tokens import encode, truncate
-from outweigh.models.batches import CPU_TOKENS, read_texts
-from outweigh.models.loading import load_tokenizer, reward_layer
-from outweigh.models.packing import takes_packs
+from outweigh.models.batches import CPU_TOKENS, forwards, read_texts
+from outweigh.models.loading import load_classifier, load_tokenizer, reward_layer
+from outweigh.models.packing import choose_attention
 from outweigh.models.precision import autocast_dtype
 from outweigh.objectives.pairwise import pairwise_loss
 
@@ -30,26 +32,25 @@ CPU = torch.device("cpu")
 WAYS = ("padded, fused attention", "padded, plain attention", "packs")
 
 
-def texts_of(data: Path, pairs: int) -> list[list[int]]:
+def texts_of(data: Path, pairs: int, tokenizer: Any, max_tokens: int) -> list[list[int]]:
     """Token ids of so many pairs spread over the file, chosen and rejected in turn."""
     whole = read_pairs(data)
     some = whole.select(range(0, len(whole), len(whole) // pairs)[:pairs])
     texts = [(pair.prompt, side) for pair in some for side in (pair.chosen, pair.rejected)]
-    encoded = encode(texts, Renderer(load_tokenizer("smollm2"), "auto"))
-    return [truncate(text, 512).ids for text in encoded]
+    encoded = encode(texts, Renderer(tokenizer, "auto"))
+    return [truncate(text, max_tokens).ids for text in encoded]
 
 
-def random_model(hidden: int, layers: int) -> torch.nn.Module:
+def random_model(hidden: int, layers: int, tokenizer: Any) -> Any:
     """A Llama with a scalar head."""
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=49_153, hidden_size=hidden, intermediate_size=hidden * 8 // 3, num_hidden_layers=layers,
-        num_attention_heads=hidden // 64, num_key_value_heads=hidden // 64,
-        pad_token_id=49_152, max_position_embeddings=1024,
+        vocab_size=len(tokenizer), hidden_size=hidden, intermediate_size=hidden * 8 // 3,
+        num_hidden_layers=layers, num_attention_heads=hidden // 64, num_key_value_heads=hidden // 64,
+        pad_token_id=tokenizer.pad_token_id, max_position_embeddings=1024,
     )  # fmt: skip
     config.num_labels = 1
-    model: torch.nn.Module = AutoModelForSequenceClassification.from_config(config)
-    return model
+    return AutoModelForSequenceClassification.from_config(config)
 
 
 def main() -> None:
@@ -63,32 +64,38 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--hidden", type=int, default=512)
     parser.add_argument("--layers", type=int, default=6)
+    parser.add_argument("--max-tokens", type=int, default=512)
+    parser.add_argument("--backbone", help="a bundled model, a folder or a Hub name")
     told = parser.parse_args()
-    ids = texts_of(told.data, told.pairs * told.steps)
+    tokenizer = load_tokenizer(told.backbone or "smollm2")
+    ids = texts_of(told.data, told.pairs * told.steps, tokenizer, told.max_tokens)
     steps = [ids[at : at + 2 * told.pairs] for at in range(0, len(ids), 2 * told.pairs)]
-    model = random_model(told.hidden, told.layers)
+    model = (
+        load_classifier(told.backbone, tokenizer)
+        if told.backbone
+        else random_model(told.hidden, told.layers, tokenizer)
+    )
     layer, dtype = reward_layer(model), autocast_dtype(CPU)
+    how: dict[str, Any] = {"pad_token": tokenizer.pad_token_id, "device": CPU, "max_tokens": CPU_TOKENS}
+    tokens = {"texts": sum(map(len, ids))}
     seconds: dict[str, list[float]] = {way: [] for way in WAYS}
     for repeat in range(told.repeats + 1):
         for way, attention in zip(WAYS, ("sdpa", "eager", None), strict=True):
-            packs = attention is None and takes_packs(model, layer, 512)
-            if attention is not None:
-                model.set_attn_implementation(attention)  # type: ignore[operator]
+            if attention:
+                model.set_attn_implementation(attention)
+            how["packs"] = None if attention else choose_attention(model, layer, CPU, dtype, told.max_tokens)
+            tokens[way] = sum(
+                each.inputs["input_ids"].numel() for step in steps for each in forwards(step, **how)
+            )
             started = time.perf_counter()
             for step in steps:
                 with torch.autocast("cpu", dtype) if dtype else nullcontext():
-                    reward = read_texts(
-                        model, layer, step, pad_token=49_152, device=CPU, max_tokens=CPU_TOKENS, packs=packs
-                    ).rewards
+                    reward = read_texts(model, layer, step, **how).rewards
                 pairwise_loss(reward[::2] - reward[1::2]).mean().backward()
                 model.zero_grad()
             if repeat:  # the first warms up
                 seconds[way].append(time.perf_counter() - started)
     medians = {way: statistics.median(each) for way, each in seconds.items()}
-    tokens = {
-        "texts": sum(map(len, ids)),
-        "in packs": sum(len(p.ids) for s in steps for p in packs_of(s, CPU_TOKENS)),
-    }
     rate = {way: round(told.pairs * told.steps / each, 2) for way, each in medians.items()}
     ratio = {way: round(medians[way] / medians["packs"], 2) for way in WAYS}
     print(json.dumps({"tokens": tokens, "seconds": seconds, "pairs a second": rate, "times slower": ratio}))

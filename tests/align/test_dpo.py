@@ -21,6 +21,7 @@ from outweigh.data.pairs import PairSet
 from outweigh.errors import ConfigError, ModelError
 from outweigh.models.packing import takes_packs
 from outweigh.models.policy import Policy, load_policy, log_probabilities
+from outweigh.models.rows import Trees
 
 SHORT = TokenConfig(max_tokens=96)
 
@@ -53,7 +54,7 @@ def largest_difference(one, other):
     return max((one[name] - other[name]).abs().max().item() for name in one)
 
 
-@pytest.mark.parametrize("packs", [False, True])
+@pytest.mark.parametrize("packs", [None, Trees()])
 def test_log_probabilities_are_the_sum_over_the_response_alone_and_in_a_batch(tiny_llama, packs):
     model = load_policy(tiny_llama).eval()
     assert takes_packs(model, model.get_output_embeddings(), 64) or not packs
@@ -69,7 +70,7 @@ def test_log_probabilities_are_the_sum_over_the_response_alone_and_in_a_batch(ti
     assert torch.allclose(together[1:2], log_probabilities(model, texts[1:2], starts[1:2], **how), atol=1e-5)
 
 
-@pytest.mark.parametrize(("packs", "computed"), [(False, [3]), (True, [4])])
+@pytest.mark.parametrize(("packs", "computed"), [(None, [3]), (Trees(), [4])])
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_of_prompts_no_logits_are_computed(tiny_llama, wrapped, packs, computed):
     model = load_policy(tiny_llama).eval()

@@ -71,7 +71,7 @@ def test_rewards_and_gradients_are_those_of_texts_alone(name, request):
             pad_token=tokenizer.pad_token_id,
             device=torch.device("cpu"),
             max_tokens=budget,
-            packs=False,
+            packs=None,
         ).rewards
         rewards.square().sum().backward()
         gradient = torch.cat([each.grad.flatten() for each in model.parameters() if each.grad is not None])

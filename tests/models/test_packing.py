@@ -1,6 +1,7 @@
 """Packs change nothing but speed: rewards, gradients and log-probabilities are those of padded texts."""
 
 import copy
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,7 +10,11 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     BartConfig,
+    BertConfig,
     BloomConfig,
+    DebertaV2Config,
+    DistilBertConfig,
+    ElectraConfig,
     Gemma2Config,
     Gemma3TextConfig,
     GemmaConfig,
@@ -22,14 +27,17 @@ from transformers import (
     Phi3Config,
     Qwen2Config,
     Qwen3Config,
+    RobertaConfig,
+    XLMRobertaConfig,
 )
 
 from outweigh.models.attention import PACKED
 from outweigh.models.batches import read_texts
 from outweigh.models.loading import head_of, load_classifier, load_tokenizer, reward_layer
-from outweigh.models.packing import takes_packs
+from outweigh.models.packing import choose_attention, takes_packs
 from outweigh.models.policy import log_probabilities
 from outweigh.models.reward import RewardModel
+from outweigh.models.rows import Trees, row_places
 
 CPU = torch.device("cpu")
 COMMON = {"vocab_size": 100, "num_labels": 1, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
@@ -63,6 +71,24 @@ NOT_PACKABLE = {
     "capped scores": Gemma2Config(**LLAMA, sliding_window=1000),
     "distances in the scores": BloomConfig(**COMMON, hidden_size=32, n_layer=2, n_head=4),
     "sinks": GptOssConfig(**LLAMA, num_local_experts=2, num_experts_per_tok=1, sliding_window=1000),
+}
+ENCODER = {
+    "vocab_size": 100, "num_labels": 1, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "max_position_embeddings": 256,
+}  # fmt: skip
+ENCODERS = {
+    "bert": BertConfig(**ENCODER),
+    "roberta": RobertaConfig(**ENCODER),
+    "xlm-roberta": XLMRobertaConfig(**ENCODER),
+    "electra": ElectraConfig(**ENCODER, embedding_size=16),
+}
+PADDED_ENCODERS = {
+    "no reader of first tokens": DistilBertConfig(
+        vocab_size=100, num_labels=1, dim=32, n_layers=2, n_heads=4, hidden_dim=64
+    ),
+    "attention of its own": DebertaV2Config(
+        **ENCODER, pooler_hidden_size=32, relative_attention=True, pos_att_type=["p2c", "c2p"]
+    ),
 }
 
 
@@ -115,11 +141,11 @@ def test_rewards_and_gradients_in_packs_are_those_of_padded_texts(name, budget, 
     model, texts = made(AutoModelForSequenceClassification, PACKABLE[name]), some_texts()
     how = {"pad_token": 0, "device": CPU, "features": True, "token_rewards": True}
     layer = reward_layer(model)
-    padded = read_texts(model, layer, texts, packs=False, max_tokens=10_000, **how)
+    padded = read_texts(model, layer, texts, packs=None, max_tokens=10_000, **how)
     each = torch.arange(1, 1 + len(texts), dtype=torch.float64)
     gradient = gradient_of(model, (each * padded.rewards).sum())
     assert takes_packs(model, layer, 256)
-    packed = read_texts(model, layer, texts, packs=True, max_tokens=budget, **how)
+    packed = read_texts(model, layer, texts, packs=Trees(), max_tokens=budget, **how)
     torch.testing.assert_close(packed.rewards, padded.rewards, rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(packed.features, padded.features, rtol=1e-10, atol=1e-10)
     for one, other in zip(packed.token_rewards, padded.token_rewards, strict=True):
@@ -133,10 +159,10 @@ def test_log_probabilities_in_packs_are_those_of_padded_texts(name, exact_norms)
     model, texts = made(AutoModelForCausalLM, PACKABLE[name]), some_texts()
     starts = [min(9, len(text) - 1) for text in texts]
     how = {"pad_token": 0, "device": CPU, "max_tokens": 150}
-    padded = log_probabilities(model, texts, starts, packs=False, **how)
+    padded = log_probabilities(model, texts, starts, packs=None, **how)
     gradient = gradient_of(model, padded.sum())
     assert takes_packs(model, model.get_output_embeddings(), 256)
-    packed = log_probabilities(model, texts, starts, packs=True, **how)
+    packed = log_probabilities(model, texts, starts, packs=Trees(), **how)
     torch.testing.assert_close(packed, padded, rtol=1e-10, atol=1e-10)
     found = gradient_of(model, packed.sum())
     torch.testing.assert_close(found, gradient, rtol=1e-8, atol=1e-8 * gradient.abs().max().item())
@@ -145,7 +171,7 @@ def test_log_probabilities_in_packs_are_those_of_padded_texts(name, exact_norms)
 @pytest.mark.parametrize("name", NOT_PACKABLE)
 def test_what_looks_back_otherwise_is_padded_and_that_is_said(name, caplog):
     model, texts = made(AutoModelForSequenceClassification, NOT_PACKABLE[name]).float(), some_texts()
-    layer, how = reward_layer(model), {"pad_token": 0, "device": CPU, "max_tokens": 1000, "packs": False}
+    layer, how = reward_layer(model), {"pad_token": 0, "device": CPU, "max_tokens": 1000, "packs": None}
     before = read_texts(model, layer, texts, **how).rewards
     assert not takes_packs(model, layer, 256)
     torch.testing.assert_close(read_texts(model, layer, texts, **how).rewards, before, rtol=0, atol=0)
@@ -168,10 +194,80 @@ def test_a_model_that_wants_an_eos_in_every_text_is_padded_and_that_is_said(capl
     assert "does not take packs: Each example must contain at least one <eos> token.\n" in caplog.text
 
 
-def test_an_encoder_is_padded_and_says_nothing(tiny_bert, caplog):
+@pytest.mark.parametrize("budget", [1, 60, 10_000])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, None], ids=["plain attention", "fused attention"])
+@pytest.mark.parametrize("name", ENCODERS)
+def test_rewards_and_gradients_in_rows_are_those_of_padded_texts(name, dtype, budget):
+    model, texts = made(AutoModelForSequenceClassification, ENCODERS[name]), some_texts()
+    pad_token = model.config.pad_token_id
+    texts = [[token for token in text if token != pad_token] for text in texts]
+    layer, how = reward_layer(model), {"pad_token": pad_token, "device": CPU, "features": True}
+    padded = read_texts(model, layer, texts, packs=None, max_tokens=10_000, **how)
+    each = torch.arange(1, 1 + len(texts), dtype=torch.float64)
+    gradient = gradient_of(model, (each * padded.rewards).sum())
+    rows = choose_attention(model, layer, CPU, dtype, 256)
+    assert rows.plain == (dtype is not None)
+    found = read_texts(model, layer, texts, packs=rows, max_tokens=budget, **how)
+    torch.testing.assert_close(found.rewards, padded.rewards, rtol=1e-6, atol=1e-6)  # float32, both
+    torch.testing.assert_close(found.features, padded.features, rtol=1e-6, atol=1e-6)
+    in_rows = gradient_of(model, (each * found.rewards).sum())
+    torch.testing.assert_close(in_rows, gradient, rtol=1e-8, atol=1e-8 * gradient.abs().max().item())
+
+
+def test_in_float64_rewards_in_rows_are_those_of_padded_texts_to_ten_digits(exact_norms):
+    model, texts = made(AutoModelForSequenceClassification, ENCODERS["bert"]), some_texts()
+    layer, how = reward_layer(model), {"pad_token": 0, "device": CPU, "max_tokens": 60}
+    padded = read_texts(model, layer, texts, packs=None, **how).rewards
+    rows = choose_attention(model, layer, CPU, None, 256)
+    found = read_texts(model, layer, texts, packs=rows, **how).rewards
+    assert found.dtype is torch.float64
+    torch.testing.assert_close(found, padded, rtol=1e-10, atol=1e-10)
+
+
+def test_rows_hold_each_text_once_and_are_of_like_size():
+    lengths = np.random.default_rng(0).integers(1, 100, 200)
+    rows = row_places(lengths, 1000)
+    assert sorted(np.concatenate(rows)) == list(range(200))
+    sizes = [lengths[places].sum() for places in rows]
+    assert len(sizes) == -(-lengths.sum() // 1000)
+    assert max(sizes) - min(sizes) < 2 * 100 and max(sizes) < 1000 + 100
+
+
+@pytest.mark.parametrize("name", PADDED_ENCODERS)
+def test_an_encoder_that_takes_no_rows_is_padded_as_before_and_that_is_said(name, caplog):
+    model = made(AutoModelForSequenceClassification, PADDED_ENCODERS[name]).float()
+    layer, how = reward_layer(model), {"pad_token": 0, "device": CPU, "max_tokens": 1000, "packs": None}
+    before = read_texts(model, layer, some_texts(), **how).rewards
+    assert choose_attention(model, layer, CPU, None, 256) is None
+    after = read_texts(model, layer, some_texts(), **how).rewards
+    torch.testing.assert_close(after, before, rtol=0, atol=0)
+    assert "its texts are padded" in caplog.text
+
+
+def test_an_encoder_is_padded_to_score_and_on_a_gpu_and_says_nothing(tiny_bert, caplog):
     model = load_classifier(tiny_bert, load_tokenizer(tiny_bert))
-    assert not takes_packs(model, reward_layer(model), 256)
+    layer = reward_layer(model)
+    assert takes_packs(model, layer, 256) is None
+    assert choose_attention(model, layer, torch.device("cuda"), torch.bfloat16, 256) is None
     assert not caplog.records
+
+
+def test_dropout_in_rows_drops_and_checkpointing_gives_the_same_gradients(tiny_bert):
+    torch.manual_seed(0)
+    model = load_classifier(tiny_bert, load_tokenizer(tiny_bert), dropout=0.5).train()
+    layer, texts = reward_layer(model), some_texts()
+    rows = choose_attention(model, layer, CPU, torch.bfloat16, 256)
+    read = partial(read_texts, model, layer, texts, pad_token=0, device=CPU, max_tokens=100, packs=rows)
+    assert not torch.equal(read().rewards, read().rewards)
+    model.eval()
+    assert torch.equal(read().rewards, read().rewards)
+    plain = gradient_of(model, read().rewards.square().sum())
+    model.train().gradient_checkpointing_enable({"use_reentrant": False})
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    kept = gradient_of(model, read().rewards.square().sum())
+    torch.testing.assert_close(kept, plain, rtol=1e-4, atol=1e-5 * plain.abs().max().item())
 
 
 def test_in_bfloat16_rewards_differ_by_rounding_alone(tiny_llama):
@@ -180,9 +276,9 @@ def test_in_bfloat16_rewards_differ_by_rounding_alone(tiny_llama):
     model = load_classifier(tiny_llama, tokenizer).eval()
     layer, how = reward_layer(model), {"pad_token": tokenizer.pad_token_id, "device": CPU, "max_tokens": 100}
     with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
-        padded = read_texts(model, layer, some_texts(), packs=False, **how).rewards
+        padded = read_texts(model, layer, some_texts(), packs=None, **how).rewards
         assert takes_packs(model, layer, 256)
-        packed = read_texts(model, layer, some_texts(), packs=True, **how).rewards
+        packed = read_texts(model, layer, some_texts(), packs=Trees(), **how).rewards
     assert 0 < (packed - padded).abs().max() < 0.02 * padded.abs().max()
 
 

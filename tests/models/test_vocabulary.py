@@ -30,7 +30,7 @@ def stepped(folder, examples):
         optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.0)
         for _ in range(3):
             ids = [rng.choice(USED, size).tolist() for size in (3, 17, 5, 9)]
-            how = {"pad_token": pad_token, "device": torch.device("cpu"), "max_tokens": 64, "packs": False}
+            how = {"pad_token": pad_token, "device": torch.device("cpu"), "max_tokens": 64, "packs": None}
             read_texts(model, reward_layer(model), ids, **how).rewards.square().sum().backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimiser.step()

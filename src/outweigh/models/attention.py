@@ -1,9 +1,14 @@
-"""Attention in packs, where a prompt stands once."""
+"""Attention among texts that stand in one row: packs where a prompt stands once, and rows of an encoder."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.functional import dropout as drop
+from torch.nn.functional import pad as pad_right
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
@@ -17,8 +22,18 @@ NOT_DONE = ("softcap", "s_aux", "position_bias")
 """What some architectures add to attention: capped scores, sinks, biases by distance."""
 
 
-class Layout:
-    """Where the trees of a pack stand, as each layer's attention needs it."""
+class Layout(Protocol):
+    """Which tokens of a row each token sees."""
+
+    def attend(
+        self, query: Tensor, key: Tensor, value: Tensor, scale: float | None, dropout: float
+    ) -> Tensor:
+        """Attention within each text of the row: (1, heads, T, D) each, and so returned."""
+        ...
+
+
+class TreeLayout:
+    """Where the trees of a pack stand; each token sees what stands before it in its text, and itself."""
 
     def __init__(self, pack: Pack, device: torch.device) -> None:
         self.trees = pack.trees
@@ -35,17 +50,91 @@ class Layout:
             self._seen[own, shared] = every.tril(shared)
         return self._seen[own, shared]
 
+    def attend(
+        self, query: Tensor, key: Tensor, value: Tensor, scale: float | None, dropout: float
+    ) -> Tensor:
+        """As `Layout` has it.
 
-def packed_inputs(pack: Pack, device: torch.device) -> dict[str, Any]:
-    """What a causal model's forward is given for a pack, one row of T tokens."""
-    return {
-        "input_ids": torch.from_numpy(pack.ids)[None].to(device),
-        "position_ids": torch.from_numpy(pack.positions)[None].to(device),
-        # A mask of four dimensions is taken as it is: none is made of T x T, and this one is not looked at
-        "attention_mask": torch.zeros(1, 1, 1, 1, device=device),
-        "use_cache": False,
-        "layout": Layout(pack, device),
-    }
+        A tree's first text is attended at once with what it shares; what each other one has of its own
+        attends to the shared keys and to its own. No token is laid out twice but for those keys.
+        """
+        parts = iter(zip(*(each.split(self.segments, dim=2) for each in (query, key, value)), strict=True))
+        how: dict[str, Any] = {"dropout_p": dropout, "scale": scale}
+        found = []
+        for tree in self.trees:
+            q, k, v = next(parts)
+            found.append(scaled_dot_product_attention(q, k, v, is_causal=True, **how))
+            shared_k, shared_v = k[:, :, : tree.shared], v[:, :, : tree.shared]
+            for own in tree.own[1:]:
+                q, own_k, own_v = next(parts)
+                k, v = torch.cat([shared_k, own_k], 2), torch.cat([shared_v, own_v], 2)
+                seen = self.seen(own, tree.shared)
+                found.append(scaled_dot_product_attention(q, k, v, seen, **how))
+        return torch.cat(found, dim=2)
+
+
+class _Group(NamedTuple):
+    """B texts of like length, laid out as (B, L) for their attention alone."""
+
+    source: Tensor  # (B * L,) where in the row each of their tokens stands; of padding, any
+    places: Tensor  # of their tokens among the B * L
+    longest: int  # L
+    seen: Tensor  # (B, 1, 1, L) added to the scores: 0, or minus infinity at padding
+
+
+class RowLayout:
+    """Where texts stand side by side, then `filler` tokens of none; a token sees its text, both ways.
+
+    They are padded to those of like length for their attention only. `groups` has the texts of each such
+    batch, in the order of the row. Where `plain`, attention is matrix products and a softmax, else torch's
+    fused one.
+    """
+
+    def __init__(
+        self, groups: Sequence[NDArray[np.int64]], filler: int, device: torch.device, *, plain: bool
+    ) -> None:
+        self._filler = filler
+        self._plain = plain
+        self._groups, start = [], 0
+        for length_B in groups:
+            self._groups.append(_group(length_B, start, device))
+            start += int(length_B.sum())
+
+    def attend(
+        self, query: Tensor, key: Tensor, value: Tensor, scale: float | None, dropout: float
+    ) -> Tensor:
+        """As `Layout` has it."""
+        _, heads, tokens, size = query.shape
+        flat = [each.transpose(1, 2).reshape(tokens, heads * size) for each in (query, key, value)]
+        found = []
+        for source, places, longest, seen in self._groups:
+            shape = (len(seen), longest, heads, size)
+            q, k, v = (each.index_select(0, source).view(shape).transpose(1, 2) for each in flat)
+            seen = seen.to(q.dtype)
+            if self._plain:
+                weight = (q * (size**-0.5 if scale is None else scale) @ k.mT + seen).softmax(-1)
+                out = drop(weight.to(v.dtype), dropout) @ v
+            else:
+                out = scaled_dot_product_attention(q, k, v, seen, dropout_p=dropout, scale=scale)
+            found.append(out.transpose(1, 2).reshape(len(source), heads * size).index_select(0, places))
+        whole = pad_right(torch.cat(found), (0, 0, 0, self._filler))
+        return whole.view(1, tokens, heads, size).transpose(1, 2)
+
+
+def _group(length_B: NDArray[np.int64], start: int, device: torch.device) -> _Group:
+    """Texts that stand in the row from `start` on, one after the other."""
+    longest = int(length_B.max())
+    column_L = np.arange(longest)
+    is_token_BL = column_L < length_B[:, None]
+    begin_B = start + np.cumsum(length_B) - length_B
+    source_BL = np.where(is_token_BL, begin_B[:, None] + column_L, begin_B[:, None])
+    seen_BL = np.where(is_token_BL, 0.0, -np.inf).astype(np.float32)
+    return _Group(
+        torch.from_numpy(source_BL.ravel()).to(device),
+        torch.from_numpy(np.flatnonzero(is_token_BL)).to(device),
+        longest,
+        torch.from_numpy(seen_BL)[:, None, None].to(device),
+    )
 
 
 def packed_attention(
@@ -69,31 +158,8 @@ def packed_attention(
             module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs
         )
     groups = query.shape[1] // key.shape[1]
-    found = attend(query, repeat_kv(key, groups), repeat_kv(value, groups), layout, scaling, dropout)
+    found = layout.attend(query, repeat_kv(key, groups), repeat_kv(value, groups), scaling, dropout)
     return found.transpose(1, 2).contiguous(), None
-
-
-def attend(
-    query: Tensor, key: Tensor, value: Tensor, layout: Layout, scale: float | None, dropout: float
-) -> Tensor:
-    """Causal attention within each text of the pack: (1, heads, T, D) each, and so returned.
-
-    A tree's first text is attended at once with what it shares; what each other one has of its own attends
-    to the shared keys and to its own. No token is laid out twice but for those keys.
-    """
-    parts = iter(zip(*(each.split(layout.segments, dim=2) for each in (query, key, value)), strict=True))
-    how: dict[str, Any] = {"dropout_p": dropout, "scale": scale}
-    found = []
-    for tree in layout.trees:
-        q, k, v = next(parts)
-        found.append(scaled_dot_product_attention(q, k, v, is_causal=True, **how))
-        shared_k, shared_v = k[:, :, : tree.shared], v[:, :, : tree.shared]
-        for own in tree.own[1:]:
-            q, own_k, own_v = next(parts)
-            k, v = torch.cat([shared_k, own_k], 2), torch.cat([shared_v, own_v], 2)
-            seen = layout.seen(own, tree.shared)
-            found.append(scaled_dot_product_attention(q, k, v, seen, **how))
-    return torch.cat(found, dim=2)
 
 
 AttentionInterface.register(PACKED, packed_attention)

@@ -1,15 +1,13 @@
-"""Token ids -> rewards: packs, or length-sorted batches, within a token budget."""
+"""Token ids -> rewards: length-sorted batches, or rows of many texts, within a token budget."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from contextlib import ExitStack
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-
-from outweigh.data.packs import packs_of
-from outweigh.models.attention import packed_inputs
 
 CPU_TOKENS = 2048
 """Padded tokens a forward on a CPU: with many more the activations leave its cache."""
@@ -67,9 +65,21 @@ class Forward(NamedTuple):
 
     places: NDArray[np.int64]  # (S,), among the texts given
     inputs: dict[str, Any]
-    packed: bool
+    packed: bool  # each text is read where it ends, not a row as a whole
     rows: NDArray[np.int64]  # (S,)
     columns: list[NDArray[np.int64]]  # of each text's tokens, S arrays of its length
+    first: tuple[nn.Module, Tensor] | None = None
+    """Of an encoder's row: what reads texts at their first tokens, and where those stand, (S,)."""
+
+
+class Packing(Protocol):
+    """A way to put many texts into one row."""
+
+    def forwards(
+        self, ids: Sequence[Sequence[int]], max_tokens: int, device: torch.device
+    ) -> Iterator[Forward]:
+        """Passes of about `max_tokens`."""
+        ...
 
 
 class Outcome(NamedTuple):
@@ -104,14 +114,17 @@ class Outcome(NamedTuple):
 
 
 def forwards(
-    ids: Sequence[Sequence[int]], *, pad_token: int, device: torch.device, max_tokens: int | None, packs: bool
+    ids: Sequence[Sequence[int]],
+    *,
+    pad_token: int,
+    device: torch.device,
+    max_tokens: int | None,
+    packs: Packing | None,
 ) -> Iterator[Forward]:
-    """Passes of at most `max_tokens`, with None one of all texts: packs, or texts of like length, padded."""
+    """Passes of about `max_tokens`, with None one of all texts: packs, or texts of like length, padded."""
     lengths = [len(row) for row in ids]
-    if packs:
-        for pack in packs_of(ids, sum(lengths) if max_tokens is None else max_tokens):
-            inputs = packed_inputs(pack, device)
-            yield Forward(np.array(pack.places), inputs, True, np.zeros_like(pack.places), pack.rows())
+    if packs is not None:
+        yield from packs.forwards(ids, sum(lengths) if max_tokens is None else max_tokens, device)
         return
     batches = [np.arange(len(ids))] if max_tokens is None else length_batches(lengths, max_tokens)
     for batch in batches:
@@ -125,16 +138,24 @@ def run_forward(
 ) -> Outcome:
     """What the model makes of the pass; of `layer`, whose output is the reward, where one looks inside, as in
     a pack one has to."""
-    if not (forward.packed or looks_inside):
-        logits = model(**forward.inputs).logits
-        return Outcome(forward, logits, logits.new_empty(0), logits)
     seen: list[tuple[Tensor, Tensor]] = []
-    handle = layer.register_forward_hook(lambda _, inputs, output: seen.append((inputs[0], output)))
-    try:
+    with ExitStack() as hooks:
+        if forward.first is not None:
+            reader, first_S = forward.first
+            handle = reader.register_forward_pre_hook(lambda _, inputs: (_first(inputs, first_S),))
+            hooks.callback(handle.remove)
+        if forward.packed or looks_inside:
+            handle = layer.register_forward_hook(lambda _, inputs, output: seen.append((inputs[0], output)))
+            hooks.callback(handle.remove)
         logits = model(**forward.inputs).logits
-    finally:
-        handle.remove()
-    return Outcome(forward, logits, *seen[-1])
+    return Outcome(forward, logits, *(seen[-1] if seen else (logits.new_empty(0), logits)))
+
+
+def _first(inputs: tuple[Tensor, ...], first_S: Tensor) -> Tensor:
+    """What is to be read of each text, (S, 1, H), of all in the row, (1, T, H)."""
+    if not inputs or inputs[0].dim() != 3:
+        raise ValueError("nothing in it reads first tokens from all")
+    return inputs[0][0, first_S][:, None]
 
 
 class Texts(NamedTuple):

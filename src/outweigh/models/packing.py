@@ -1,4 +1,4 @@
-"""Which attention a model takes: in packs, where it is found by trying that it computes the same."""
+"""How a model is given texts, and by which attention: in rows of many, if that gives what padded texts do."""
 
 import logging
 from typing import Any
@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from outweigh.data.packs import LEAST_SHARED
 from outweigh.models.attention import PACKED
-from outweigh.models.batches import forwards, order_back, run_forward
+from outweigh.models.batches import Packing, forwards, order_back, run_forward
+from outweigh.models.rows import Rows, Trees
 
 logger = logging.getLogger(__name__)
 
@@ -22,75 +23,97 @@ TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3}
 """Of the features' largest; of half precision 5e-2. A text that saw another's tokens is off by far more."""
 
 
-def takes_packs(model: Any, layer: nn.Module, max_tokens: int) -> bool:
-    """True where texts of up to `max_tokens` go through the model in packs: each token sees all that stands
+def takes_packs(model: Any, layer: nn.Module, max_tokens: int) -> Packing | None:
+    """Packs, where texts of up to `max_tokens` go through the model in them: each token sees all that stands
     before it, nothing else, and packed texts were tried and gave `layer`, the last one, what padded ones do.
 
     The model then attends by `PACKED`; else it is as it was, which is said of a model that reads every token.
     """
+    return _packing(model, layer, max_tokens, None)
+
+
+def choose_attention(
+    model: Any, layer: nn.Module, device: torch.device, dtype: torch.dtype | None, max_tokens: int
+) -> Packing | None:
+    """How texts go through the model in training, None for padded; sets the attention that is fastest.
+
+    A causal model takes packs where it can, on a CPU an encoder rows; on a GPU those were never measured.
+    Without packs a CPU in bfloat16 takes the plain matrix form: torch's fused attention has a slow
+    backward pass there, half of a training step (bench/attention.py). The same function is computed, with
+    other rounding.
+    """
+    plain = device.type == "cpu" and dtype is torch.bfloat16 and max_tokens <= EAGER_TOKENS
+    packs = _packing(model, layer, max_tokens, _rows(model, layer, plain) if device.type == "cpu" else None)
+    if packs is None and plain:
+        model.set_attn_implementation("eager")
+    return packs
+
+
+def _packing(model: Any, layer: nn.Module, max_tokens: int, of_encoder: Packing | None) -> Packing | None:
+    """Packs where each token is read, `of_encoder` where whole texts are, if they give `layer` what padded
+    texts do; None where not, with attention as it was."""
     before, training = model.config._attn_implementation, model.training
     model.eval()
     try:
-        why = _refusal(model, layer, max_tokens)
+        padded, is_encoder = _seen(model, layer, None)
+        packs = of_encoder if is_encoder else Trees()
+        if packs is None:
+            return None
+        why = _refusal(model, layer, max_tokens, packs, padded)
     except FAILURES as error:
         why = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
     finally:
         model.train(training)
     if why is None:
-        return True
+        return packs
     model.set_attn_implementation(before)
-    if why:
-        logger.warning("%s: its texts are padded, it does not take packs: %s.", type(model).__name__, why)
-    return False
+    logger.warning("%s: its texts are padded, it does not take packs: %s.", type(model).__name__, why)
+    return None
 
 
-def _refusal(model: Any, layer: nn.Module, max_tokens: int) -> str | None:
-    """Why the model, whose attention may be another afterwards, does not take packs; None where it does, and
-    nothing to say of an encoder, whose reward is of the whole text."""
-    padded = _seen(model, layer, packs=False)
-    if padded is None:
-        return ""
+def _refusal(model: Any, layer: nn.Module, max_tokens: int, packs: Packing, padded: Tensor) -> str | None:
+    """Why the model, whose attention is another afterwards, does not take packs; None where it does."""
     config = model.config.get_text_config()
     windows = [size for name in WINDOWS if (size := getattr(config, name, None)) is not None]
     if min(windows, default=max_tokens) < max_tokens:
         return f"a layer looks back over fewer than {max_tokens} tokens"
     model.set_attn_implementation(PACKED)
-    packed = _seen(model, layer, packs=True)
-    same = packed is not None and _same(packed, padded, model.dtype)
+    packed, _ = _seen(model, layer, packs)
+    same = packed.shape == padded.shape and _same(packed, padded, model.dtype)
     return None if same else "it makes something else of them"
 
 
-def choose_attention(
-    model: Any, layer: nn.Module, device: torch.device, dtype: torch.dtype | None, max_tokens: int
-) -> bool:
-    """Whether texts go through the model in packs in training; sets the attention that is fastest.
-
-    Where there are none, a CPU in bfloat16 takes the plain matrix form: torch's fused attention has a slow
-    backward pass there, half of a training step (bench/attention.py). The same function is computed, with
-    other rounding.
-    """
-    if takes_packs(model, layer, max_tokens):
-        return True
-    if device.type == "cpu" and dtype is torch.bfloat16 and max_tokens <= EAGER_TOKENS:
-        model.set_attn_implementation("eager")
-    return False
+def _rows(model: nn.Module, layer: nn.Module, plain: bool) -> Rows:
+    """Rows for an encoder as most are built: a pooler, or else the head around its last layer, reads a text's
+    first token, and positions count from after that of padding, where that has one."""
+    modules = dict(model.named_modules())
+    poolers = [module for name, module in modules.items() if name.endswith("pooler")]
+    head = next(name for name, module in modules.items() if module is layer).rpartition(".")[0]
+    offsets = [
+        module.padding_idx + 1
+        for name, module in modules.items()
+        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None
+    ]
+    return Rows(poolers[0] if poolers else modules[head], offsets[0] if offsets else 0, plain)
 
 
 @torch.no_grad()
-def _seen(model: Any, layer: nn.Module, *, packs: bool) -> Tensor | None:
-    """What the layer reads where three short texts end, two of which begin alike, (3, H); None where it reads
-    whole texts."""
+def _seen(model: Any, layer: nn.Module, packs: Packing | None) -> tuple[Tensor, bool]:
+    """What the layer reads of three short texts, two of which begin alike, (3, H), and whether it reads texts
+    as a whole, not every token."""
     draw = torch.Generator().manual_seed(0)
-    vocabulary = model.get_input_embeddings().num_embeddings
+    # Where some architectures see their pad token they count positions otherwise
+    known = torch.arange(model.get_input_embeddings().num_embeddings)
+    known = known[known != model.config.pad_token_id]
     beginning, *ends = (
-        torch.randint(vocabulary, (size,), generator=draw).tolist() for size in (2 * LEAST_SHARED, 5, 3, 7)
+        known[torch.randint(len(known), (size,), generator=draw)].tolist()
+        for size in (2 * LEAST_SHARED, 5, 3, 7)
     )
     ids = [beginning + ends[0], beginning + ends[1], ends[2]]
     (forward,) = forwards(ids, pad_token=0, device=model.device, max_tokens=None, packs=packs)
-    outcome = run_forward(model, layer, forward, looks_inside=True)
-    if outcome.read.dim() < 3:
-        return None
-    return outcome.features()[order_back([forward.places], model.device)]
+    with torch.autocast(model.device.type, enabled=False):  # whose rounding would hide what is looked for
+        outcome = run_forward(model, layer, forward, looks_inside=True)
+    return outcome.features()[order_back([forward.places], model.device)], outcome.read.dim() == 2
 
 
 def _same(packed: Tensor, padded: Tensor, dtype: torch.dtype) -> bool:

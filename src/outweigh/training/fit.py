@@ -18,6 +18,7 @@ from outweigh.data.records import Text
 from outweigh.data.rendering import Renderer
 from outweigh.data.tokens import TokenCounts, tokenise
 from outweigh.errors import TrainingError
+from outweigh.models.batches import Packing
 from outweigh.models.features import checkpoint_identity
 from outweigh.models.guard import check_reload
 from outweigh.models.loading import load_classifier, load_tokenizer, reward_layer
@@ -123,8 +124,8 @@ def fit(
     return _saved(trainer, tokenizer, config, items, output, results, guarded)
 
 
-def _model(config: TrainConfig, tokenizer: Any) -> tuple[Any, float, bool]:
-    """A model that is ready to be trained, its learning rate, and whether texts go through it in packs."""
+def _model(config: TrainConfig, tokenizer: Any) -> tuple[Any, float, Packing | None]:
+    """A model that is ready to be trained, its learning rate, and how texts go through it."""
     model = load_classifier(
         config.backbone,
         tokenizer,
@@ -135,9 +136,10 @@ def _model(config: TrainConfig, tokenizer: Any) -> tuple[Any, float, bool]:
     add_prototypes(model, config)
     device = default_device()
     dtype = autocast_dtype(device, config.precision)
-    packs = choose_attention(model, reward_layer(model), device, dtype, config.tokens.max_tokens)
     rate = learning_rate(model, config)
-    return trainable(model, config), rate, packs
+    model = trainable(model, config)
+    packs = choose_attention(model, reward_layer(model), device, dtype, config.tokens.max_tokens)
+    return model, rate, packs
 
 
 class Rows(NamedTuple):

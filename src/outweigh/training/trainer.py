@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from outweigh.errors import ConfigError
-from outweigh.models.batches import forwards, read_texts, run_forward, token_budget
+from outweigh.models.batches import Packing, forwards, read_texts, run_forward, token_budget
 from outweigh.objectives.listwise import plackett_luce
 from outweigh.objectives.pairwise import pairwise_loss
 from outweigh.objectives.sources import AUXILIARY, LIVE, OF_STEP, Bound
@@ -87,7 +87,7 @@ class PairTrainer(WholeCheckpoints):
         meta: MetaStep | None = None,
         contrast: Contrast | None = None,
         layer: nn.Module,
-        packs: bool = False,
+        packs: Packing | None = None,
         at_tokens: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -296,7 +296,7 @@ class PairTrainer(WholeCheckpoints):
             "pad_token": self.pad_token,
             "device": self.args.device,
             "max_tokens": None if self.is_sharded else token_budget(self.args.device),
-            "packs": self.packs and not self.is_sharded and not self.args.torch_compile,
+            "packs": None if self.is_sharded or self.args.torch_compile else self.packs,
         }
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor | None:
