@@ -38,6 +38,8 @@ from outweigh.models.packing import choose_attention, takes_packs
 from outweigh.models.policy import log_probabilities
 from outweigh.models.reward import RewardModel
 from outweigh.models.rows import Trees, row_places
+from outweigh.training.config import TrainConfig
+from outweigh.training.method import trainable
 
 CPU = torch.device("cpu")
 COMMON = {"vocab_size": 100, "num_labels": 1, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
@@ -222,6 +224,18 @@ def test_in_float64_rewards_in_rows_are_those_of_padded_texts_to_ten_digits(exac
     found = read_texts(model, layer, texts, packs=rows, **how).rewards
     assert found.dtype is torch.float64
     torch.testing.assert_close(found, padded, rtol=1e-10, atol=1e-10)
+
+
+def test_adapters_and_the_head_beside_them_learn_in_rows_what_they_do_padded():
+    model = made(AutoModelForSequenceClassification, ENCODERS["roberta"])
+    model = trainable(model, TrainConfig(method="lora")).double().eval()
+    texts = [[token for token in text if token != 1] for text in some_texts()]
+    layer, how = reward_layer(model), {"pad_token": 1, "device": CPU, "max_tokens": 100}
+    padded = gradient_of(model, read_texts(model, layer, texts, packs=None, **how).rewards.square().sum())
+    rows = choose_attention(model, layer, CPU, None, 256)
+    found = gradient_of(model, read_texts(model, layer, texts, packs=rows, **how).rewards.square().sum())
+    assert rows and padded.abs().max() > 0
+    torch.testing.assert_close(found, padded, rtol=1e-6, atol=1e-6 * padded.abs().max().item())
 
 
 def test_rows_hold_each_text_once_and_are_of_like_size():

@@ -10,6 +10,7 @@ from outweigh.data.pairs import PairSet
 from outweigh.data.records import Message, Ranking
 from outweigh.errors import ConfigError, TrainingError
 from outweigh.models.reward import RewardModel
+from outweigh.training.arguments import training_arguments
 from outweigh.training.config import TrainConfig
 from outweigh.training.fit import fit
 
@@ -37,6 +38,14 @@ def test_a_tiny_model_learns_what_the_pairs_agree_on(tiny_llama, wordy_pairs, tm
     assert evaluations[-1]["eval_accuracy"] > 0.9
     reward = trained.model.score(["Ask for tea."] * 2, ["Please pass the tea.", "Give me tea now."])
     assert reward[0] > reward[1]
+
+
+@pytest.mark.parametrize("evaluations", [1, 3, 4, 7])
+def test_the_last_evaluation_is_at_the_last_step_and_there_are_no_more_than_asked_for(evaluations, tmp_path):
+    config = TrainConfig(epochs=2, evaluations=evaluations)
+    told = training_arguments(config, tmp_path, 1e-5, 95 * config.batch_pairs, True)
+    at = {*range(told.eval_steps, 190, int(told.eval_steps)), 190}
+    assert len(at) == evaluations
 
 
 def test_the_saved_model_is_plain_transformers_and_gives_the_same_rewards(tiny_llama, wordy_pairs, tmp_path):

@@ -30,7 +30,7 @@ def training_arguments(
             f"{at_once} x {world}."
         )
     steps = max(1, math.ceil(config.epochs * math.ceil(items / config.batch_pairs)))
-    every = max(1, steps // config.evaluations) if config.evaluations else steps
+    every = math.ceil(steps / config.evaluations) if config.evaluations else steps
     settings: dict[str, Any] = {
         "output_dir": str(output),
         "per_device_train_batch_size": at_once,
