@@ -37,11 +37,9 @@ def demo(*, out: str | Path, seed: int = 0, resume: bool = False) -> dict[str, A
 
 
 def demo_config(seed: int = 0) -> RunConfig:
-    """A higher rate for a short training, and texts no longer than the demo's are."""
+    """Two epochs, and texts no longer than the demo's are."""
     audit = AuditConfig(votes=VoteConfig(tokens=SHORT), seed=seed)
-    return RunConfig(
-        audit=audit, train=TrainConfig(tokens=SHORT, epochs=1.5, learning_rate=1e-4, seed=seed), seed=seed
-    )
+    return RunConfig(audit=audit, train=TrainConfig(tokens=SHORT, epochs=2, seed=seed), seed=seed)
 
 
 def planted(data: Path, audit: Path) -> dict[str, Any]:
