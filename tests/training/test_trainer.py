@@ -3,7 +3,13 @@ import json
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer, TrainerCallback
+from transformers import (
+    AutoModel,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    DistilBertConfig,
+    TrainerCallback,
+)
 
 from outweigh.data.config import TokenConfig
 from outweigh.data.pairs import PairSet
@@ -13,6 +19,7 @@ from outweigh.models.reward import RewardModel
 from outweigh.training.arguments import training_arguments
 from outweigh.training.config import TrainConfig
 from outweigh.training.fit import fit
+from outweigh.training.method import trainable
 
 SHORT = TokenConfig(max_tokens=96)
 
@@ -141,6 +148,19 @@ def test_a_frozen_backbone_stays_as_it_was_and_the_head_moves(tiny_llama, wordy_
     after = weights(tmp_path / "model")
     layers = [name for name in before if name.startswith("model.layers")]
     assert max((before[name] - after[name]).abs().max().item() for name in layers) == 0
+
+
+@pytest.mark.parametrize("method", ["lora", "frozen"])
+def test_what_stands_before_the_head_is_new_and_learns_with_it(method):
+    config = DistilBertConfig(vocab_size=100, num_labels=1, dim=32, n_layers=2, n_heads=4, hidden_dim=64)
+    model = trainable(AutoModelForSequenceClassification.from_config(config), TrainConfig(method=method))
+    learning = {
+        name for name, weight in model.named_parameters() if weight.requires_grad and "lora" not in name
+    }
+    for name in ("pre_classifier", "classifier"):
+        own = f"base_model.model.{name}.modules_to_save.default" if method == "lora" else name
+        assert {f"{own}.weight", f"{own}.bias"} <= learning
+    assert len(learning) == 4
 
 
 def test_gradient_checkpointing_changes_nothing_but_memory(tiny_llama, wordy_pairs, tmp_path):

@@ -22,9 +22,7 @@ from outweigh.data.rendering import Renderer
 from outweigh.errors import TrainingError
 from outweigh.models.guard import check_reload
 from outweigh.models.loading import load_tokenizer
-from outweigh.models.packing import choose_attention
 from outweigh.models.policy import Policy, filler, load_policy
-from outweigh.models.precision import autocast_dtype, default_device
 from outweigh.objectives.pairwise import squared_loss
 from outweigh.training.alarms import AlarmCallback
 from outweigh.training.arguments import training_arguments
@@ -119,9 +117,6 @@ def _trainer(
         )
     seconds = time.monotonic() - started
     model = load_policy(config.backbone, dropout=config.dropout, trust_remote_code=config.trust_remote_code)
-    device = default_device()
-    layer, dtype = model.get_output_embeddings(), autocast_dtype(device, config.precision)
-    packs = choose_attention(model, layer, device, dtype, config.tokens.max_tokens)
     alarms = AlarmCallback(tokenizer, stop=config.stop_on_alarm, silent=("padding",))
     trainer = PolicyTrainer(
         model=trainable(model, config.training),
@@ -132,8 +127,8 @@ def _trainer(
         vocabulary=model.config.vocab_size,
         reference=reference,
         pad_token=filler(tokenizer),
-        layer=layer,
-        packs=packs,
+        layer=model.get_output_embeddings(),
+        max_tokens=config.tokens.max_tokens,
         columns=items.columns,
         keeps_best=config.keep == "best" or config.patience is not None,
         train_dataset=rows.train,

@@ -1,6 +1,8 @@
 """How a model is given texts, and by which attention: in rows of many, if that gives what padded texts do."""
 
 import logging
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -29,36 +31,45 @@ def takes_packs(model: Any, layer: nn.Module, max_tokens: int) -> Packing | None
 
     The model then attends by `PACKED`; else it is as it was, which is said of a model that reads every token.
     """
-    return _packing(model, layer, max_tokens, None)
+    return _packing(model, layer, max_tokens)
 
 
 def choose_attention(
-    model: Any, layer: nn.Module, device: torch.device, dtype: torch.dtype | None, max_tokens: int
+    model: Any,
+    layer: nn.Module,
+    device: torch.device,
+    dtype: torch.dtype | None,
+    max_tokens: int,
+    *,
+    packed: bool = True,
 ) -> Packing | None:
     """How texts go through the model in training, None for padded; sets the attention that is fastest.
 
     A causal model takes packs where it can, on a CPU an encoder rows; on a GPU those were never measured.
     Without packs a CPU in bfloat16 takes the plain matrix form: torch's fused attention has a slow
     backward pass there, half of a training step (bench/attention.py). The same function is computed, with
-    other rounding.
+    other rounding. None at all where not `packed`.
     """
     plain = device.type == "cpu" and dtype is torch.bfloat16 and max_tokens <= EAGER_TOKENS
-    packs = _packing(model, layer, max_tokens, _rows(model, layer, plain) if device.type == "cpu" else None)
+    rows = partial(_rows, model, layer, plain) if device.type == "cpu" else None
+    packs = _packing(model, layer, max_tokens, rows) if packed else None
     if packs is None and plain:
         model.set_attn_implementation("eager")
     return packs
 
 
-def _packing(model: Any, layer: nn.Module, max_tokens: int, of_encoder: Packing | None) -> Packing | None:
-    """Packs where each token is read, `of_encoder` where whole texts are, if they give `layer` what padded
+def _packing(
+    model: Any, layer: nn.Module, max_tokens: int, rows: Callable[[], Rows] | None = None
+) -> Packing | None:
+    """Packs where each token is read, `rows` where a text is as a whole, if they give `layer` what padded
     texts do; None where not, with attention as it was."""
     before, training = model.config._attn_implementation, model.training
     model.eval()
     try:
         padded, is_encoder = _seen(model, layer, None)
-        packs = of_encoder if is_encoder else Trees()
-        if packs is None:
+        if is_encoder and rows is None:
             return None
+        packs = rows() if is_encoder and rows is not None else Trees()
         why = _refusal(model, layer, max_tokens, packs, padded)
     except FAILURES as error:
         why = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
@@ -67,7 +78,9 @@ def _packing(model: Any, layer: nn.Module, max_tokens: int, of_encoder: Packing 
     if why is None:
         return packs
     model.set_attn_implementation(before)
-    logger.warning("%s: its texts are padded, it does not take packs: %s.", type(model).__name__, why)
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # where there are adapters
+    name = type(inner).__name__
+    logger.warning("%s: its texts are padded, which is slower and gives the same: %s.", name, why)
     return None
 
 
@@ -85,16 +98,16 @@ def _refusal(model: Any, layer: nn.Module, max_tokens: int, packs: Packing, padd
 
 def _rows(model: nn.Module, layer: nn.Module, plain: bool) -> Rows:
     """Rows for an encoder as most are built: a pooler, or else the head around its last layer, reads a text's
-    first token, and positions count from after that of padding, where that has one."""
+    first token, and where padding has a position of its own, all others come after it."""
     modules = dict(model.named_modules())
     poolers = [module for name, module in modules.items() if name.endswith("pooler")]
     head = next(name for name, module in modules.items() if module is layer).rpartition(".")[0]
-    offsets = [
-        module.padding_idx + 1
+    padding = [
+        module.padding_idx
         for name, module in modules.items()
         if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None
     ]
-    return Rows(poolers[0] if poolers else modules[head], offsets[0] if offsets else 0, plain)
+    return Rows(poolers[0] if poolers else modules[head], padding[0] if padding else None, plain)
 
 
 @torch.no_grad()
@@ -102,12 +115,9 @@ def _seen(model: Any, layer: nn.Module, packs: Packing | None) -> tuple[Tensor, 
     """What the layer reads of three short texts, two of which begin alike, (3, H), and whether it reads texts
     as a whole, not every token."""
     draw = torch.Generator().manual_seed(0)
-    # Where some architectures see their pad token they count positions otherwise
-    known = torch.arange(model.get_input_embeddings().num_embeddings)
-    known = known[known != model.config.pad_token_id]
+    tokens = model.get_input_embeddings().num_embeddings
     beginning, *ends = (
-        known[torch.randint(len(known), (size,), generator=draw)].tolist()
-        for size in (2 * LEAST_SHARED, 5, 3, 7)
+        torch.randint(tokens, (size,), generator=draw).tolist() for size in (2 * LEAST_SHARED, 5, 3, 7)
     )
     ids = [beginning + ends[0], beginning + ends[1], ends[2]]
     (forward,) = forwards(ids, pad_token=0, device=model.device, max_tokens=None, packs=packs)

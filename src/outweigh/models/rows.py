@@ -37,31 +37,47 @@ class Rows:
 
     reader: nn.Module
     """Takes (B, L, H), and reads the first of L."""
-    position: int
-    """Of a text's first token."""
+    padding: int | None
+    """The pad token where it has a position of its own, the one of its number: a text's come after it."""
     plain: bool
     """Attention as matrix products and a softmax, not torch's fused one."""
 
     def forwards(
         self, ids: Sequence[Sequence[int]], max_tokens: int, device: torch.device
     ) -> Iterator[Forward]:
-        """Passes of like size, the longest texts first, of `max_tokens` and less than a text more at most."""
+        """Passes of like size, the longest texts first, of `max_tokens` and less than a text and ROUND more.
+
+        Raises:
+            ValueError: a text of no tokens, whose first one there is nothing to read of.
+        """
         length_N = np.array([len(row) for row in ids])
+        if length_N.min(initial=1) < 1:
+            raise ValueError(f"rows: got no token in text {int(length_N.argmin())}, want one or more.")
         for places in row_places(length_N, max_tokens):
             length_S = length_N[places]
             total = int(length_S.sum())
             filler = -total % ROUND
             # filled with a token that the texts have: of no other need the model know the embedding
-            tokens = np.concatenate([*(ids[place] for place in places), np.repeat(ids[places[0]][0], filler)])
-            positions = np.concatenate([*map(np.arange, length_S), np.zeros(filler)]).astype(np.int64)
+            texts = [*(np.asarray(ids[place]) for place in places), np.repeat(ids[places[0]][0], filler)]
+            positions = np.concatenate([positions_of(text, self.padding) for text in texts])
             groups = [length_S[batch] for batch in length_batches(length_S, CPU_TOKENS)]
             layout = RowLayout(groups, filler, device, plain=self.plain)
-            inputs = _inputs(tokens, self.position + positions, layout, device)
+            inputs = _inputs(np.concatenate(texts), positions, layout, device)
             inputs["token_type_ids"] = torch.zeros_like(inputs["input_ids"])
             begin_S = np.cumsum(length_S) - length_S
             first = torch.from_numpy(begin_S).to(device)
             columns = [np.arange(length) for length in length_S]
             yield Forward(places, inputs, False, np.arange(len(places)), columns, (self.reader, first))
+
+
+def positions_of(text_L: NDArray[np.int64], padding: int | None) -> NDArray[np.int64]:
+    """Positions of a text's tokens, (L,): from 0, or as RoBERTa counts, where a pad token within the text,
+    too, stands at its own and moves none of those after it."""
+    if padding is None:
+        return np.arange(len(text_L))
+    is_token_L = (text_L != padding).astype(np.int64)
+    position_L: NDArray[np.int64] = padding + np.cumsum(is_token_L) * is_token_L
+    return position_L
 
 
 def row_places(length_N: NDArray[np.int64], max_tokens: int) -> list[NDArray[np.int64]]:

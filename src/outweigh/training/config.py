@@ -128,7 +128,7 @@ class FitConfig:
     validation: float = 0.05
     """Share of the prompts kept from training to watch it; 0 watches the training pairs alone."""
     evaluations: int = 4
-    """Evaluations on the validation part, equally spaced."""
+    """Evaluations on the validation part at most, equally spaced; the last one at the end."""
     keep: Literal["last", "best"] = "last"
     """Which weights: the last ones, or those of the best validation log loss (noisy labels choose early)."""
     patience: int | None = None

@@ -18,12 +18,9 @@ from outweigh.data.records import Text
 from outweigh.data.rendering import Renderer
 from outweigh.data.tokens import TokenCounts, tokenise
 from outweigh.errors import TrainingError
-from outweigh.models.batches import Packing
 from outweigh.models.features import checkpoint_identity
 from outweigh.models.guard import check_reload
 from outweigh.models.loading import load_classifier, load_tokenizer, reward_layer
-from outweigh.models.packing import choose_attention
-from outweigh.models.precision import autocast_dtype, default_device
 from outweigh.models.reward import Origin, RewardModel
 from outweigh.models.vocabulary import training_rows
 from outweigh.training.alarms import AlarmCallback, plain_course
@@ -89,7 +86,7 @@ def fit(
     plain = plain_course(config, items.key)
     items, objective, caps = prepared(objective, items, rows.train, config)
     meta = meta_step(config, renderer)
-    model, rate, packs = _model(config, tokenizer)
+    model, rate = _model(config, tokenizer)
     alarms = AlarmCallback(tokenizer, stop=config.stop_on_alarm, plain=plain)
     trainer = PairTrainer(
         model=model,
@@ -103,7 +100,7 @@ def fit(
         meta=meta,
         contrast=contrast_of(model, config),
         layer=reward_layer(model),
-        packs=packs,
+        max_tokens=config.tokens.max_tokens,
         at_tokens=config.loss_at == "tokens",
         train_dataset=rows.train,
         eval_dataset=rows.watch,
@@ -124,8 +121,8 @@ def fit(
     return _saved(trainer, tokenizer, config, items, output, results, guarded)
 
 
-def _model(config: TrainConfig, tokenizer: Any) -> tuple[Any, float, Packing | None]:
-    """A model that is ready to be trained, its learning rate, and how texts go through it."""
+def _model(config: TrainConfig, tokenizer: Any) -> tuple[Any, float]:
+    """A model that is ready to be trained, and its learning rate."""
     model = load_classifier(
         config.backbone,
         tokenizer,
@@ -134,12 +131,8 @@ def _model(config: TrainConfig, tokenizer: Any) -> tuple[Any, float, Packing | N
         trust_remote_code=config.trust_remote_code,
     )
     add_prototypes(model, config)
-    device = default_device()
-    dtype = autocast_dtype(device, config.precision)
     rate = learning_rate(model, config)
-    model = trainable(model, config)
-    packs = choose_attention(model, reward_layer(model), device, dtype, config.tokens.max_tokens)
-    return model, rate, packs
+    return trainable(model, config), rate
 
 
 class Rows(NamedTuple):

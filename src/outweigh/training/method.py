@@ -6,9 +6,8 @@ from typing import Any
 import peft
 
 from outweigh.errors import ConfigError
-from outweigh.models.loading import HEADS, head_name, head_of
+from outweigh.models.loading import head_name
 from outweigh.training.config import TrainConfig
-from outweigh.training.contrast import PROTOTYPES
 
 
 def trainable(model: Any, config: TrainConfig) -> Any:
@@ -23,11 +22,11 @@ def trainable(model: Any, config: TrainConfig) -> Any:
         raise ConfigError("gradient_checkpointing: saves nothing with method frozen. Leave it off.")
     if config.method == "frozen":
         model.requires_grad_(False)
-        head_of(model).requires_grad_(True)
+        for name in beside_backbone(model):
+            model.get_submodule(name).requires_grad_(True)
     if config.method != "lora":
         return model
-    # a head lost on saving is the peers' most reported fault; a policy has none
-    saved = [name for name, _ in model.named_children() if name in (*HEADS, PROTOTYPES)]
+    saved = beside_backbone(model)  # a head lost on saving is the peers' most reported fault
     adapters = peft.LoraConfig(
         r=config.lora_rank,
         lora_alpha=config.lora_alpha,
@@ -36,6 +35,17 @@ def trainable(model: Any, config: TrainConfig) -> Any:
         bias="none",
     )
     return peft.get_peft_model(model, adapters)
+
+
+def beside_backbone(model: Any) -> list[str]:
+    """Names of the modules with weights that are not the backbone's: the head, what stands before it that a
+    pretrained backbone comes without, and prototypes. A policy has none."""
+    return [
+        name
+        for name, module in model.named_children()
+        if module not in (model.base_model, model.get_output_embeddings())
+        and any(True for _ in module.parameters())
+    ]
 
 
 def linear_layers(model: Any, without: Sequence[str]) -> list[str]:

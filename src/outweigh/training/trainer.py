@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from outweigh.errors import ConfigError
-from outweigh.models.batches import Packing, forwards, read_texts, run_forward, token_budget
+from outweigh.models.batches import forwards, read_texts, run_forward, token_budget
+from outweigh.models.packing import choose_attention
 from outweigh.objectives.listwise import plackett_luce
 from outweigh.objectives.pairwise import pairwise_loss
 from outweigh.objectives.sources import AUXILIARY, LIVE, OF_STEP, Bound
@@ -87,7 +88,7 @@ class PairTrainer(WholeCheckpoints):
         meta: MetaStep | None = None,
         contrast: Contrast | None = None,
         layer: nn.Module,
-        packs: Packing | None = None,
+        max_tokens: int,
         at_tokens: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -99,13 +100,22 @@ class PairTrainer(WholeCheckpoints):
         self.meta = meta
         self.contrast = contrast
         self.layer = layer  # whose output is the reward
-        self.packs = packs
         self.at_tokens = at_tokens  # the loss
         self.model_accepts_loss_kwargs = True
         self.loss_is_scaled_for_ga = True
         whole_weights = meta is not None or (contrast is not None and contrast.prototype_KH is not None)
         if whole_weights and self.is_sharded:
             raise ConfigError("meta, or contrast swav: needs whole weights on each device. Train with DDP.")
+        # A sharded model gathers its weights in each forward, in which every device takes part: one forward.
+        # Layouts of packs would be compiled anew each step.
+        self.packs = choose_attention(
+            self.model,
+            layer,
+            self.args.device,
+            torch.bfloat16 if self.args.bf16 else None,
+            max_tokens,  # of a text
+            packed=not (self.is_sharded or self.args.torch_compile),
+        )
         self._window = torch.zeros(8, dtype=torch.float64)  # sums over the pairs since the last log
         self._whole: _Whole | None = None  # where the step takes several batches
         self.first_pass_seconds = 0.0
@@ -290,13 +300,11 @@ class PairTrainer(WholeCheckpoints):
         return Seen(both, torch.stack([one.features, other.features]))
 
     def _how(self) -> dict[str, Any]:
-        # A sharded model gathers its weights in each forward, in which every device takes part: one forward.
-        # Layouts of packs would be compiled anew each step.
         return {
             "pad_token": self.pad_token,
             "device": self.args.device,
             "max_tokens": None if self.is_sharded else token_budget(self.args.device),
-            "packs": None if self.is_sharded or self.args.torch_compile else self.packs,
+            "packs": self.packs,
         }
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor | None:
