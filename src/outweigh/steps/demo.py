@@ -37,9 +37,10 @@ def demo(*, out: str | Path, seed: int = 0, resume: bool = False) -> dict[str, A
 
 
 def demo_config(seed: int = 0) -> RunConfig:
-    """Two epochs, and texts no longer than the demo's are."""
-    audit = AuditConfig(votes=VoteConfig(tokens=SHORT), seed=seed)
-    return RunConfig(audit=audit, train=TrainConfig(tokens=SHORT, epochs=2, seed=seed), seed=seed)
+    """Two epochs, texts no longer than the demo's are, and voters trained two at a time."""
+    audit = AuditConfig(votes=VoteConfig(tokens=SHORT, jobs=2), seed=seed)
+    train = TrainConfig(tokens=SHORT, epochs=2, evaluations=2, seed=seed)
+    return RunConfig(audit=audit, train=train, seed=seed)
 
 
 def planted(data: Path, audit: Path) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """The configured ensemble's votes on some pairs, and on labels of which some were swapped."""
 
 import logging
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +16,7 @@ from outweigh.models.features import Encoder, given_features, pair_features
 from outweigh.steps.config import AuditConfig
 from outweigh.training.config import TrainConfig
 from outweigh.voting.config import VoteConfig
-from outweigh.voting.full import full_votes, model_votes
+from outweigh.voting.full import Panel, full_votes, model_votes
 from outweigh.voting.probes import probe_votes
 from outweigh.voting.scores import voters_votes, votes_from_scores
 from outweigh.voting.votes import FloatArray, Votes, held_out_strength
@@ -69,18 +68,6 @@ def ask(
             seed=config.seed,
         )
 
-    def full(swapped: BoolArray, numbers: Sequence[int]) -> Votes:
-        votes = full_votes(
-            pairs,
-            training,
-            folder,
-            numbers=numbers,
-            fold_B=fold_B,
-            swapped_B=swapped,
-            first_gap_B=None if fold_B is not None else first_gap_B,
-        )
-        return votes if fold_B is not None else replace(votes, witness_B=held_out_strength(probes(swapped)))
-
     backbone = training.backbone if how.method == "full" else how.backbone
     if how.method == "probes" or fold_B is None:
         encoder = Encoder(backbone=how.backbone, tokens=how.tokens)
@@ -92,10 +79,18 @@ def ask(
     flipped = planted_flips(len(pairs), config.seed)
     if how.method == "probes":
         return Asked(probes(none), unit, Trial(flipped, probes(flipped)) if config.trust else None, backbone)
-    votes = full(none, range(how.trainings))
-    # A voter of its own: to whoever learns them, planted flips are noise, also in its votes on other pairs
-    trial = Trial(flipped, full(flipped, [how.trainings])) if config.trust else None
-    return Asked(votes, unit, trial, backbone)
+    panels = [Panel(range(how.trainings), none)]
+    if config.trust:
+        # A voter of its own: who learns planted flips votes worse on the other pairs, too
+        panels.append(Panel([how.trainings], flipped))
+    first = None if fold_B is not None else first_gap_B
+    found = full_votes(pairs, training, folder, panels, fold_B=fold_B, first_gap_B=first, jobs=how.jobs)
+    if fold_B is None:
+        found = [
+            replace(votes, witness_B=held_out_strength(probes(panel.swapped_B)))
+            for votes, panel in zip(found, panels, strict=True)
+        ]
+    return Asked(found[0], unit, Trial(flipped, found[1]) if config.trust else None, backbone)
 
 
 def _folds(pairs: PairSet, how: VoteConfig, seed: int) -> tuple[IntArray | None, str | None]:

@@ -7,12 +7,11 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from outweigh.steps.train import train
 from outweigh.study.config import Cell, Study
 from outweigh.study.pairs import CHANGED, change_pairs, held_out_pairs, write_pairs
 from outweigh.training.config import TrainConfig
+from outweigh.training.workers import worker_processes
 
 
 def run_cells(
@@ -64,26 +64,15 @@ def _in_turn(
 def _in_processes(
     study: Study, work: list[Cell], out: Path, jobs: int
 ) -> Iterator[tuple[Cell, dict[str, Any] | OutweighError]]:
-    with ProcessPoolExecutor(
-        jobs, mp_context=get_context("spawn"), initializer=_share, initargs=(jobs,)
-    ) as workers:
+    with worker_processes(jobs) as workers:
         audits = {
             _hashed(_of_audit(study, cell)): cell for cell in work if study.changes(cell.method).audited
         }
-        try:
-            for done in [workers.submit(audit_cell, study, cell, out) for cell in audits.values()]:
-                done.result()
-            running = {workers.submit(run_cell, study, cell, out): cell for cell in work}
-            for future in as_completed(running):
-                yield running[future], future.result()
-        finally:
-            workers.shutdown(cancel_futures=True)
-
-
-def _share(jobs: int) -> None:
-    import torch
-
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // jobs))
+        for done in [workers.submit(audit_cell, study, cell, out) for cell in audits.values()]:
+            done.result()
+        running = {workers.submit(run_cell, study, cell, out): cell for cell in work}
+        for future in as_completed(running):
+            yield running[future], future.result()
 
 
 def audit_cell(study: Study, cell: Cell, out: Path) -> None:

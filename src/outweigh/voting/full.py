@@ -3,11 +3,13 @@
 import hashlib
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import as_completed
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,49 +20,86 @@ from outweigh.models.reward import RewardModel
 from outweigh.training.config import TrainConfig
 from outweigh.training.fit import fit
 from outweigh.training.items import Items, items_of, some_items, swapped_items
+from outweigh.training.workers import worker_processes
 from outweigh.voting.scores import voters_votes
 from outweigh.voting.votes import FloatArray, Votes
 
 logger = logging.getLogger(__name__)
 
 
+class Panel(NamedTuple):
+    """M voters by their numbers, counted from 0, and the pairs, (B,), whose labels they learn swapped."""
+
+    numbers: Sequence[int]
+    swapped_B: NDArray[np.bool_]
+
+
+class _Voter(NamedTuple):
+    """A model of a panel: its row among the votes, how it learns what, what it judges, where it is kept."""
+
+    row: int
+    config: TrainConfig
+    swapped_B: NDArray[np.bool_]
+    learns: NDArray[np.int64]
+    judges: NDArray[np.int64]
+    place: Path
+
+
 def full_votes(
     pairs: PairSet,
     config: TrainConfig,
     folder: Path | None,
+    panels: Sequence[Panel],
     *,
-    numbers: Sequence[int],
     fold_B: NDArray[np.int64] | None = None,
-    swapped_B: NDArray[np.bool_] | None = None,
     first_gap_B: FloatArray | None = None,
-) -> Votes:
-    """Votes of M models that differ in seed, so in their head's first weights and the order of the pairs:
-    of those with these `numbers`, counted from 0.
+    jobs: int = 1,
+) -> list[Votes]:
+    """The votes of each panel, whose M models differ in seed: in their head's first weights and in the order
+    of the pairs.
 
     Without folds every model trains on all pairs and votes on them (as published). With folds each voter is
-    one model a fold, trained without it, that votes on its pairs alone. `swapped_B` marks pairs whose label
-    the voters are to learn swapped. Finished voters lie in `folder`, under the hash of what they were trained
-    on and how, and are taken from there the next time; without a folder none is kept. `first_gap_B` are the
-    gaps of a model trained as configured already, voter 0: it may have kept a validation part from training.
+    one model a fold, trained without it, that votes on its pairs alone. Finished voters lie in `folder`,
+    under the hash of what they were trained on and how, and are taken from there the next time; without a
+    folder none is kept. `first_gap_B` are the gaps of a model trained as configured already, voter 0: it may
+    have kept a validation part from training. So many `jobs` are trained at once, each in a process.
+
+    Raises:
+        ConfigError: several jobs under a launcher of processes.
 
     Source: Wang et al. 2024, arXiv:2401.06080, section 2.2: M = 10, same data, shuffled order.
     """
-    swapped = np.zeros(len(pairs), dtype=bool) if swapped_B is None else swapped_B
-    items = swapped_items(items_of(pairs), swapped)
-    everything = np.arange(len(pairs))
-    gap_MB = np.empty((len(numbers), len(pairs)))
     with nullcontext(folder) if folder else TemporaryDirectory() as kept:
-        for place, voter in enumerate(numbers):
-            if voter == 0 and first_gap_B is not None:
-                gap_MB[place] = first_gap_B
-                continue
-            for fold in [None] if fold_B is None else np.unique(fold_B):
-                votes_on = everything if fold is None else np.flatnonzero(fold_B == fold)
-                trains_on = everything if fold is None else np.flatnonzero(fold_B != fold)
-                model = _voter(some_items(items, trains_on), _own(config, voter), Path(kept))
-                chosen, rejected = model.score_pairs(pairs.select(votes_on))
-                gap_MB[place, votes_on] = np.where(swapped[votes_on], rejected - chosen, chosen - rejected)
-    return Votes(gap_MB, np.full(gap_MB.shape, fold_B is not None))
+        asked = [list(_voters(pairs, panel, config, fold_B, Path(kept))) for panel in panels]
+        if first_gap_B is not None:
+            asked = [[each for each in some if each.config.seed != config.seed] for some in asked]
+        _train(pairs, [each for some in asked for each in some], jobs)
+        found = []
+        for panel, voters in zip(panels, asked, strict=True):
+            gap_MB = np.empty((len(panel.numbers), len(pairs)))
+            if first_gap_B is not None and 0 in panel.numbers:
+                gap_MB[panel.numbers.index(0)] = first_gap_B
+            for voter in voters:
+                gap_MB[voter.row, voter.judges] = _gaps(pairs, voter)
+            found.append(Votes(gap_MB, np.full(gap_MB.shape, fold_B is not None)))
+    return found
+
+
+def _voters(
+    pairs: PairSet, panel: Panel, config: TrainConfig, fold_B: NDArray[np.int64] | None, folder: Path
+) -> Iterator[_Voter]:
+    everything = np.arange(len(pairs))
+    parts = [(everything, everything)]
+    if fold_B is not None:
+        inside = [fold_B == fold for fold in np.unique(fold_B)]
+        parts = [(np.flatnonzero(~each), np.flatnonzero(each)) for each in inside]
+    for row, number in enumerate(panel.numbers):
+        own = _own(config, number)
+        for learns, judges in parts:
+            key = _items(pairs, panel.swapped_B, learns).key
+            told = f"{key} {checkpoint_identity(config.backbone)} {asdict(own)}"
+            place = folder / f"voter-{hashlib.sha256(told.encode()).hexdigest()[:12]}"
+            yield _Voter(row, own, panel.swapped_B, learns, judges, place)
 
 
 def _own(config: TrainConfig, voter: int) -> TrainConfig:
@@ -72,15 +111,35 @@ def _own(config: TrainConfig, voter: int) -> TrainConfig:
     return replace(own, validation=0.0, patience=None, keep="last", beside=None)
 
 
-def _voter(items: Items, config: TrainConfig, folder: Path) -> RewardModel:
-    """The model trained so on the items, or the one that lies in the folder already."""
-    told = f"{items.key} {checkpoint_identity(config.backbone)} {asdict(config)}"
-    place = folder / f"voter-{hashlib.sha256(told.encode()).hexdigest()[:12]}"
-    if not (place / "model").exists():
-        logger.info("A voter is trained in %s.", place)
-        fit(items, config, place, resume=True, guarded=False)  # it votes from here, and is not handed out
-        shutil.rmtree(place / "checkpoints", ignore_errors=True)
-    return RewardModel.load(place / "model", precision=config.precision)
+def _items(pairs: PairSet, swapped_B: NDArray[np.bool_], learns: NDArray[np.int64]) -> Items:
+    return some_items(swapped_items(items_of(pairs), swapped_B), learns)
+
+
+def _train(pairs: PairSet, voters: Sequence[_Voter], jobs: int) -> None:
+    """Nothing; each voter is where it is kept."""
+    absent = list({each.place: each for each in voters if not (each.place / "model").exists()}.values())
+    if min(jobs, len(absent)) <= 1:
+        for voter in absent:
+            _train_voter(pairs, voter)
+        return
+    with worker_processes(min(jobs, len(absent))) as workers:
+        for done in as_completed([workers.submit(_train_voter, pairs, voter) for voter in absent]):
+            done.result()
+
+
+def _train_voter(pairs: PairSet, voter: _Voter) -> None:
+    logger.info("A voter is trained in %s.", voter.place)
+    items = _items(pairs, voter.swapped_B, voter.learns)
+    fit(items, voter.config, voter.place, resume=True, guarded=False)  # votes from there, is not handed out
+    shutil.rmtree(voter.place / "checkpoints", ignore_errors=True)
+
+
+def _gaps(pairs: PairSet, voter: _Voter) -> FloatArray:
+    """Of the pairs that it judges, positive where it sides with the labels that it was given."""
+    model = RewardModel.load(voter.place / "model", precision=voter.config.precision)
+    chosen, rejected = model.score_pairs(pairs.select(voter.judges))
+    gap: FloatArray = np.where(voter.swapped_B[voter.judges], rejected - chosen, chosen - rejected)
+    return gap
 
 
 def model_votes(pairs: PairSet, models: Sequence[str]) -> Votes:
