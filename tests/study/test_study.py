@@ -78,6 +78,9 @@ def test_what_decides_a_cell_decides_whether_it_is_known(grid, tmp_path, files):
     study = configured(Study, grid | {"seeds": (0,), "planted": (0.2,)}, "here")
     one = {cell.method: cells._file(study, cell, tmp_path) for cell in study.cells}
     assert len(set(one.values())) == 3
+    jobs = {"votes": grid["audit"]["votes"] | {"jobs": 2}}
+    hurried = configured(Study, grid | {"seeds": (0,), "planted": (0.2,), "audit": jobs}, "here")
+    assert one == {cell.method: cells._file(hurried, cell, tmp_path) for cell in hurried.cells}
     heads = {"votes": {"probes": {"models": 4}}}
     voted = configured(Study, grid | {"seeds": (0,), "planted": (0.2,), "audit": heads}, "here")
     two = {cell.method: cells._file(voted, cell, tmp_path) for cell in voted.cells}

@@ -1,26 +1,19 @@
 """Voters trained in every layer: what they are trained on, and whose gaps they give."""
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from outweigh.data.config import TokenConfig
 from outweigh.data.pairs import read_pairs
-from outweigh.errors import ConfigError
 from outweigh.training.config import TrainConfig
 from outweigh.voting.full import Panel, _own, full_votes
 
 
-def votes_of(pairs, config, folder, numbers, swapped=None, **how):
+def votes_of(pairs, config, folder, numbers, swapped=None, first=None, fold=None):
     marks = np.zeros(len(pairs), bool) if swapped is None else swapped
-    (votes,) = full_votes(pairs, config, folder, [Panel(numbers, marks)], **how)
+    (votes,) = full_votes(pairs, config, folder, [Panel(numbers, marks, first)], fold_B=fold)
     return votes
 
 
@@ -47,7 +40,7 @@ def test_swapped_labels_turn_what_a_voter_learns_and_its_gaps_are_of_the_labels_
 
 def test_the_first_gaps_may_be_given_and_the_next_voter_has_another_seed(pairs, config, tmp_path):
     given = np.linspace(-1, 1, len(pairs))
-    votes = votes_of(pairs, config, tmp_path, [0, 1], first_gap_B=given)
+    votes = votes_of(pairs, config, tmp_path, [0, 1], first=given)
     np.testing.assert_array_equal(votes.gap_MB[0], given)
     assert len(list(tmp_path.iterdir())) == 1
     second = votes_of(pairs, replace(config, seed=1), tmp_path, [0])
@@ -58,54 +51,22 @@ def test_the_first_gaps_may_be_given_and_the_next_voter_has_another_seed(pairs, 
 def test_out_of_fold_no_voter_judges_what_it_has_seen(pairs, config):
     contrary = np.arange(len(pairs)) < 20  # one fold, all its labels swapped: only its own voter could know
     fold = np.where(contrary, 0, 1 + np.arange(len(pairs)) % 2)
-    votes = votes_of(pairs, config, None, [0], contrary, fold_B=fold)
+    votes = votes_of(pairs, config, None, [0], contrary, fold=fold)
     assert votes.unseen_MB.all()
     assert (votes.gap_MB[0, contrary] < 0).all()
 
 
-def test_voters_trained_at_once_are_those_trained_in_turn(pairs, config, tmp_path):
+def test_voters_trained_at_once_are_those_trained_in_turn(pairs, config, tmp_path, caplog):
+    caplog.set_level("INFO", "outweigh.voting.full")
     panels = [Panel([0, 1], np.zeros(len(pairs), bool)), Panel([2], np.arange(len(pairs)) < 10)]
     at_once = full_votes(pairs, config, tmp_path / "at once", panels, jobs=2)
+    assert "A voter is trained" not in caplog.text  # by this process
     in_turn = full_votes(pairs, config, tmp_path / "in turn", panels)
     for one, other in zip(at_once, in_turn, strict=True):
         np.testing.assert_allclose(one.gap_MB, other.gap_MB, rtol=1e-4, atol=1e-4)  # threads round otherwise
+    assert caplog.text.count("A voter is trained") == 3
     names = [{each.name for each in (tmp_path / how).iterdir()} for how in ("at once", "in turn")]
     assert names[0] == names[1] and len(names[0]) == 3
-
-
-def test_several_jobs_under_a_launcher_are_refused(pairs, config, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    panels = [Panel([0, 1], np.zeros(len(pairs), bool))]
-    with pytest.raises(ConfigError, match="got 2 under a launcher"):
-        full_votes(pairs, config, None, panels, jobs=2)
-
-
-def test_workers_end_with_the_process_that_began_them(tmp_path):
-    script = tmp_path / "parent.py"
-    script.write_text(
-        "import os, sys, time\n"
-        "from outweigh.training.workers import worker_processes\n"
-        "if __name__ == '__main__':\n"
-        "    with worker_processes(1) as workers:\n"
-        "        print(workers.submit(os.getpid).result(), flush=True)\n"
-        "        workers.submit(time.sleep, 600)\n"
-        "        time.sleep(600)\n"
-    )
-    parent = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
-    worker = int(parent.stdout.readline())
-    parent.kill()
-    parent.wait()
-    for _ in range(100):
-        if not runs(worker):
-            return
-        time.sleep(0.1)
-    os.kill(worker, signal.SIGKILL)
-    raise AssertionError("the worker outlived its parent")
-
-
-def runs(process):
-    stat = Path(f"/proc/{process}/stat")
-    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 def test_a_voter_neither_stops_early_nor_publishes_itself(config):

@@ -38,5 +38,5 @@ def main(arguments: Sequence[str]) -> None:
             writes=[f"{told.out}/report.html"],
         )
         return show_plan(told.common, plan)
-    results = demo(out=told.out, seed=told.seed, resume=told.resume)
+    results = demo(out=told.out, seed=told.seed, resume=told.resume, jobs=2)
     show(told.common, results, [*planted_lines(results["planted"]), *run_lines(results, told.out)])

@@ -80,7 +80,7 @@ def _packing(
     model.set_attn_implementation(before)
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # where there are adapters
     name = type(inner).__name__
-    logger.warning("%s: its texts are padded, which is slower and gives the same: %s.", name, why)
+    logger.warning("%s: takes no packs, %s. Padded texts are slower and give the same.", name, why)
     return None
 
 

@@ -58,11 +58,13 @@ class Rows:
             total = int(length_S.sum())
             filler = -total % ROUND
             # filled with a token that the texts have: of no other need the model know the embedding
-            texts = [*(np.asarray(ids[place]) for place in places), np.repeat(ids[places[0]][0], filler)]
-            positions = np.concatenate([positions_of(text, self.padding) for text in texts])
+            texts = [np.asarray(ids[place]) for place in places]
+            filling = texts[0][:1].repeat(filler)
+            positions = [positions_of(text, self.padding) for text in texts]
+            positions.append(positions[0][:1].repeat(filler))
             groups = [length_S[batch] for batch in length_batches(length_S, CPU_TOKENS)]
             layout = RowLayout(groups, filler, device, plain=self.plain)
-            inputs = _inputs(np.concatenate(texts), positions, layout, device)
+            inputs = _inputs(np.concatenate([*texts, filling]), np.concatenate(positions), layout, device)
             inputs["token_type_ids"] = torch.zeros_like(inputs["input_ids"])
             begin_S = np.cumsum(length_S) - length_S
             first = torch.from_numpy(begin_S).to(device)

@@ -295,7 +295,7 @@ def cost_table(results: Results) -> Table | None:
     rows = [[name, duration(value)] for name, value in seconds.items()]
     if len(seconds) > 1:
         rows.append(["together", duration(sum(filter(is_number, seconds.values())))])
-    rows.append(["peak memory", size(at(results, "peak_memory_bytes"))])
+    rows.append(["peak memory of a process", size(at(results, "peak_memory_bytes"))])
     return table("Time and memory", ["", "value"], rows)
 
 

@@ -24,6 +24,7 @@ from outweigh.steps.config import AuditConfig
 from outweigh.steps.record import Stopwatch, described, headed, peak_memory, write_json, write_run
 from outweigh.steps.votes import Asked, ask
 from outweigh.training.config import TrainConfig
+from outweigh.training.workers import check_jobs
 
 HISTOGRAM_BINS = 40
 REPAIR = "flip"
@@ -62,6 +63,7 @@ def audit(
     if config.votes.method == "auto":
         config = replace(config, votes=replace(config.votes, method="probes"))
     folder = Path(out) if out is not None else None
+    check_jobs(config.votes.jobs)
     with clock("reading"):
         pairs = read_pairs(data, on_bad_rows=on_bad_rows)
         about = described(data if of is None else of, pairs)

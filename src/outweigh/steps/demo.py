@@ -20,13 +20,15 @@ PAIRS = Path(__file__).parents[1] / "data" / "demo"
 SHORT = TokenConfig(max_tokens=160)  # the longest demo text has fewer
 
 
-def demo(*, out: str | Path, seed: int = 0, resume: bool = False) -> dict[str, Any]:
+def demo(*, out: str | Path, seed: int = 0, resume: bool = False, jobs: int = 1) -> dict[str, Any]:
     """The results of `run` on the demo pairs, and `planted`: how the audit did on the planted wrong labels.
+
+    So many `jobs` train voters at once.
 
     Raises:
         ConfigError: `out` holds a finished run.
     """
-    out, config = Path(out), demo_config(seed)
+    out, config = Path(out), demo_config(seed, jobs)
     train, held_out = PAIRS / "train.jsonl.gz", PAIRS / "eval.jsonl.gz"
     results = run(train, out=out, eval=[held_out], config=config, resume=resume)
     results["command"] = "demo"
@@ -36,9 +38,9 @@ def demo(*, out: str | Path, seed: int = 0, resume: bool = False) -> dict[str, A
     return results
 
 
-def demo_config(seed: int = 0) -> RunConfig:
-    """Two epochs, texts no longer than the demo's are, and voters trained two at a time."""
-    audit = AuditConfig(votes=VoteConfig(tokens=SHORT, jobs=2), seed=seed)
+def demo_config(seed: int = 0, jobs: int = 1) -> RunConfig:
+    """Two epochs, and texts no longer than the demo's are."""
+    audit = AuditConfig(votes=VoteConfig(tokens=SHORT, jobs=jobs), seed=seed)
     train = TrainConfig(tokens=SHORT, epochs=2, evaluations=2, seed=seed)
     return RunConfig(audit=audit, train=train, seed=seed)
 

@@ -69,8 +69,9 @@ def sources(data: Data | PairSet) -> list[dict[str, str]]:
 
 
 def peak_memory() -> int:
-    """Bytes of memory that this process has held at most."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    """Bytes of memory that this process, or one that it began and has ended, has held at most."""
+    who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    peak = max(resource.getrusage(each).ru_maxrss for each in who)
     return peak if sys.platform == "darwin" else peak * 1024
 
 

@@ -25,6 +25,7 @@ from outweigh.steps.record import Stopwatch, as_json, described, headed, peak_me
 from outweigh.training.config import TrainConfig
 from outweigh.training.fit import fit
 from outweigh.training.items import asked_columns, check_steps, objective_of
+from outweigh.training.workers import check_jobs
 
 DOUBTFUL = 200
 """Most doubtful pairs that the report shows."""
@@ -58,6 +59,7 @@ def run(
         raise ConfigError(f"{out}: holds a finished run. Choose another folder, or remove it.")
     if not resume and any((out / name).exists() for name in ("model", PLAIN)):
         raise ConfigError(f"{out}: holds an unfinished run. Go on with --resume, or choose another folder.")
+    check_jobs(config.audit.votes.jobs)
     with clock("reading"):
         pairs, held_out, about = _read(data, eval, config, on_bad_rows)
     if len(pairs) < MIN_PAIRS:

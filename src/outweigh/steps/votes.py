@@ -79,12 +79,11 @@ def ask(
     flipped = planted_flips(len(pairs), config.seed)
     if how.method == "probes":
         return Asked(probes(none), unit, Trial(flipped, probes(flipped)) if config.trust else None, backbone)
-    panels = [Panel(range(how.trainings), none)]
+    panels = [Panel(range(how.trainings), none, None if fold_B is not None else first_gap_B)]
     if config.trust:
         # A voter of its own: who learns planted flips votes worse on the other pairs, too
         panels.append(Panel([how.trainings], flipped))
-    first = None if fold_B is not None else first_gap_B
-    found = full_votes(pairs, training, folder, panels, fold_B=fold_B, first_gap_B=first, jobs=how.jobs)
+    found = full_votes(pairs, training, folder, panels, fold_B=fold_B, jobs=how.jobs)
     if fold_B is None:
         found = [
             replace(votes, witness_B=held_out_strength(probes(panel.swapped_B)))

@@ -181,7 +181,9 @@ def _of_audit(study: Study, cell: Cell) -> list[Any]:
         study.training(study.baseline, seed=cell.seed, data=cell.data),
     )
     voters = [_weights(each) for each in (config.votes.backbone, *config.votes.voters) if each != "columns"]
-    return [_of_data(study, cell), asdict(config), voters, _of_training(training)]
+    told = asdict(config)
+    del told["votes"]["jobs"]  # decides nothing but the time
+    return [_of_data(study, cell), told, voters, _of_training(training)]
 
 
 def _digest(study: Study, cell: Cell) -> str:

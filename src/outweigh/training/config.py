@@ -154,7 +154,8 @@ class TrainConfig(FitConfig):
     """A reward model's training."""
 
     method: Literal["full", "lora", "frozen"] = "full"
-    """What is trained: every layer, low-rank adapters and the head, or the head alone."""
+    """What is trained: every layer, low-rank adapters and the head, or the head alone, where the head is all
+    that the class adds to the backbone."""
     layers: int | None = None
     """Train and keep the first layers of the backbone alone, so many; None: all."""
     objective: Literal["pairs", "listwise"] = "pairs"

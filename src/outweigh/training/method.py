@@ -1,4 +1,4 @@
-"""What of a model is trained: every layer, adapters and the head, or the head alone."""
+"""What of a model is trained: every layer, adapters and what is beside the backbone, or that alone."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,8 +6,9 @@ from typing import Any
 import peft
 
 from outweigh.errors import ConfigError
-from outweigh.models.loading import head_name
+from outweigh.models.loading import HEADS, head_name
 from outweigh.training.config import TrainConfig
+from outweigh.training.contrast import PROTOTYPES
 
 
 def trainable(model: Any, config: TrainConfig) -> Any:
@@ -38,8 +39,10 @@ def trainable(model: Any, config: TrainConfig) -> Any:
 
 
 def beside_backbone(model: Any) -> list[str]:
-    """Names of the modules with weights that are not the backbone's: the head, what stands before it that a
-    pretrained backbone comes without, and prototypes. A policy has none."""
+    """Names of the modules with weights that are not the backbone's: the head, what else its class adds to
+    the backbone, and prototypes. A policy has none."""
+    if model.base_model is model:  # code of its own that does not say what its backbone is
+        return [name for name, _ in model.named_children() if name in (*HEADS, PROTOTYPES)]
     return [
         name
         for name, module in model.named_children()

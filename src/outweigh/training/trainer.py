@@ -106,15 +106,13 @@ class PairTrainer(WholeCheckpoints):
         whole_weights = meta is not None or (contrast is not None and contrast.prototype_KH is not None)
         if whole_weights and self.is_sharded:
             raise ConfigError("meta, or contrast swav: needs whole weights on each device. Train with DDP.")
-        # A sharded model gathers its weights in each forward, in which every device takes part: one forward.
-        # Layouts of packs would be compiled anew each step.
         self.packs = choose_attention(
             self.model,
             layer,
             self.args.device,
             torch.bfloat16 if self.args.bf16 else None,
             max_tokens,  # of a text
-            packed=not (self.is_sharded or self.args.torch_compile),
+            packed=not (self.is_sharded or self.args.torch_compile),  # which would compile each layout anew
         )
         self._window = torch.zeros(8, dtype=torch.float64)  # sums over the pairs since the last log
         self._whole: _Whole | None = None  # where the step takes several batches
@@ -300,6 +298,7 @@ class PairTrainer(WholeCheckpoints):
         return Seen(both, torch.stack([one.features, other.features]))
 
     def _how(self) -> dict[str, Any]:
+        # A sharded model gathers its weights in each forward, in which every device takes part: one forward
         return {
             "pad_token": self.pad_token,
             "device": self.args.device,

@@ -61,8 +61,7 @@ class VoteConfig:
     trainings: int = 2
     """Full voters, a training each; the paper has 10."""
     jobs: int = 1
-    """Full voters trained at once, each in a process with its share of the cores and memory of its own. Two
-    of one core each took .75 of the time of one after the other with both."""
+    """Full voters trained at once, each in a process with its share of the cores, and memory of its own."""
     tokens: TokenConfig = field(default_factory=lambda: TokenConfig(max_tokens=256))
     """Length and rendering of the texts that the probes read."""
 

@@ -28,10 +28,15 @@ logger = logging.getLogger(__name__)
 
 
 class Panel(NamedTuple):
-    """M voters by their numbers, counted from 0, and the pairs, (B,), whose labels they learn swapped."""
+    """M voters by their numbers, counted from 0, and the pairs, (B,), whose labels they learn swapped.
+
+    `first_gap_B` are the gaps of a model trained as configured already, on these labels: of voter 0, which is
+    then not trained. It may have kept a validation part from training.
+    """
 
     numbers: Sequence[int]
     swapped_B: NDArray[np.bool_]
+    first_gap_B: FloatArray | None = None
 
 
 class _Voter(NamedTuple):
@@ -52,7 +57,6 @@ def full_votes(
     panels: Sequence[Panel],
     *,
     fold_B: NDArray[np.int64] | None = None,
-    first_gap_B: FloatArray | None = None,
     jobs: int = 1,
 ) -> list[Votes]:
     """The votes of each panel, whose M models differ in seed: in their head's first weights and in the order
@@ -61,24 +65,22 @@ def full_votes(
     Without folds every model trains on all pairs and votes on them (as published). With folds each voter is
     one model a fold, trained without it, that votes on its pairs alone. Finished voters lie in `folder`,
     under the hash of what they were trained on and how, and are taken from there the next time; without a
-    folder none is kept. `first_gap_B` are the gaps of a model trained as configured already, voter 0: it may
-    have kept a validation part from training. So many `jobs` are trained at once, each in a process.
+    folder none is kept. So many `jobs` are trained at once, each in a process.
 
     Raises:
         ConfigError: several jobs under a launcher of processes.
+        TrainingError: one of them was ended from outside.
 
     Source: Wang et al. 2024, arXiv:2401.06080, section 2.2: M = 10, same data, shuffled order.
     """
     with nullcontext(folder) if folder else TemporaryDirectory() as kept:
         asked = [list(_voters(pairs, panel, config, fold_B, Path(kept))) for panel in panels]
-        if first_gap_B is not None:
-            asked = [[each for each in some if each.config.seed != config.seed] for some in asked]
         _train(pairs, [each for some in asked for each in some], jobs)
         found = []
         for panel, voters in zip(panels, asked, strict=True):
             gap_MB = np.empty((len(panel.numbers), len(pairs)))
-            if first_gap_B is not None and 0 in panel.numbers:
-                gap_MB[panel.numbers.index(0)] = first_gap_B
+            if panel.first_gap_B is not None:
+                gap_MB[panel.numbers.index(0)] = panel.first_gap_B
             for voter in voters:
                 gap_MB[voter.row, voter.judges] = _gaps(pairs, voter)
             found.append(Votes(gap_MB, np.full(gap_MB.shape, fold_B is not None)))
@@ -93,11 +95,14 @@ def _voters(
     if fold_B is not None:
         inside = [fold_B == fold for fold in np.unique(fold_B)]
         parts = [(np.flatnonzero(~each), np.flatnonzero(each)) for each in inside]
+    backbone = checkpoint_identity(config.backbone)
+    keys = [_items(pairs, panel.swapped_B, learns).key for learns, _ in parts]
     for row, number in enumerate(panel.numbers):
+        if number == 0 and panel.first_gap_B is not None:
+            continue
         own = _own(config, number)
-        for learns, judges in parts:
-            key = _items(pairs, panel.swapped_B, learns).key
-            told = f"{key} {checkpoint_identity(config.backbone)} {asdict(own)}"
+        for key, (learns, judges) in zip(keys, parts, strict=True):
+            told = f"{key} {backbone} {asdict(own)}"
             place = folder / f"voter-{hashlib.sha256(told.encode()).hexdigest()[:12]}"
             yield _Voter(row, own, panel.swapped_B, learns, judges, place)
 

@@ -1,0 +1,214 @@
+"""Pairs a second and memory of our trainings and of TRL's, on the same pairs, the same token ids and model.
+
+    python bench/peers.py --work reward --pairs 128 --batch 8 --repeats 5
+    python bench/peers.py --work dpo --backbone smollm2
+
+Each training is a process of its own, and the ways take turns. Timed are the optimizer steps, the first with
+its warming up among them, and what DPO asks of its reference; not loading, tokenising, evaluating, saving.
+Batches are drawn at random but for TRL's best settings, which group texts of like length. Without a backbone
+the model is a Llama of random weights: speed does not depend on them. Prints JSON.
+"""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+from trl.trainer.dpo_config import DPOConfig as PeerDPOConfig
+from trl.trainer.dpo_trainer import DPOTrainer
+from trl.trainer.reward_config import RewardConfig
+from trl.trainer.reward_trainer import RewardTrainer
+
+from outweigh.align.config import DPOConfig
+from outweigh.align.dpo import fit_policy
+from outweigh.data.config import TokenConfig
+from outweigh.data.pairs import PairSet, read_pairs
+from outweigh.data.rendering import Renderer
+from outweigh.data.tokens import encode, truncate
+from outweigh.models.loading import load_classifier, load_tokenizer
+from outweigh.models.policy import load_policy
+from outweigh.models.precision import autocast_dtype, default_device
+from outweigh.training.config import TrainConfig
+from outweigh.training.fit import fit
+
+OURS = "outweigh"
+BEST: dict[str, Any] = {
+    "gradient_checkpointing": False,
+    "train_sampling_strategy": "group_by_length",
+    "remove_unused_columns": False,  # the lengths would go, too
+}
+PEERS: dict[str, dict[str, dict[str, Any]]] = {
+    "reward": {"TRL, defaults": {}, "TRL, best settings": BEST},
+    "dpo": {"TRL, defaults": {}, "TRL, best settings": BEST | {"precompute_ref_log_probs": True}},
+}
+
+
+class TokenizedDPOTrainer(DPOTrainer):
+    """TRL's, which takes texts alone, given token ids; and what its reference took before training."""
+
+    reference_seconds = 0.0
+
+    def _prepare_dataset(self, dataset: datasets.Dataset, *args: Any) -> datasets.Dataset:
+        return dataset
+
+    def _precompute_ref_logps(self, *args: Any) -> datasets.Dataset:
+        started = time.perf_counter()
+        found = super()._precompute_ref_logps(*args)
+        self.reference_seconds += time.perf_counter() - started
+        return found
+
+
+def some_pairs(data: Path, count: int) -> PairSet:
+    """So many pairs, spread over the file."""
+    whole = read_pairs(data)
+    return whole.select(range(0, len(whole), len(whole) // count)[:count])
+
+
+def ours(told: argparse.Namespace, backbone: str) -> float:
+    """Seconds of our training."""
+    pairs = some_pairs(told.data, told.pairs)
+    shared: dict[str, Any] = {
+        "backbone": backbone,
+        "batch_pairs": told.batch,
+        "tokens": TokenConfig(max_tokens=told.max_tokens),
+        "evaluations": 0,
+        "validation": 0.0,
+        "trainer": {"save_strategy": "no"},
+    }
+    with tempfile.TemporaryDirectory() as place:
+        if told.work == "dpo":
+            seconds = fit_policy(pairs, DPOConfig(**shared), Path(place)).results["seconds"]
+            return float(seconds["training"] + seconds["reference"])
+        found = fit(pairs, TrainConfig(**shared), Path(place), guarded=False)
+        return float(found.results["seconds"]["training"])
+
+
+def theirs(told: argparse.Namespace, backbone: str, settings: dict[str, Any]) -> float:
+    """Seconds of TRL's training on the token ids that we train on."""
+    tokenizer = load_tokenizer(backbone)
+    renderer = Renderer(tokenizer, "auto")
+    rows = []
+    for pair in some_pairs(told.data, told.pairs):
+        texts = encode([(pair.prompt, pair.chosen), (pair.prompt, pair.rejected)], renderer)
+        chosen, rejected = (truncate(text, told.max_tokens) for text in texts)
+        row = {"length": len(chosen.ids) + len(rejected.ids)}
+        if told.work == "dpo":
+            start = min(chosen.start, rejected.start)
+            rows.append(
+                row
+                | {"prompt_ids": chosen.ids[:start], "chosen_ids": chosen.ids[start:]}
+                | {"rejected_ids": rejected.ids[start:]}
+            )
+        else:
+            rows.append(row | {"chosen_ids": chosen.ids, "rejected_ids": rejected.ids})
+    device = default_device()
+    with tempfile.TemporaryDirectory() as place:
+        arguments: dict[str, Any] = {
+            "output_dir": place,
+            "per_device_train_batch_size": told.batch,
+            "num_train_epochs": 1,
+            "max_length": told.max_tokens,
+            "bf16": autocast_dtype(device) is torch.bfloat16,
+            "use_cpu": device.type == "cpu",
+            "save_strategy": "no",
+            "report_to": [],
+            "disable_tqdm": True,
+        }
+        given = {"processing_class": tokenizer, "train_dataset": datasets.Dataset.from_list(rows)}
+        trainer: Any
+        if told.work == "dpo":
+            args = PeerDPOConfig(**arguments | settings)
+            trainer = TokenizedDPOTrainer(load_policy(backbone), args=args, **given)
+        else:
+            model = load_classifier(backbone, tokenizer)
+            trainer = RewardTrainer(model, args=RewardConfig(**arguments | settings), **given)
+        started = time.perf_counter()
+        trainer.train()
+        return time.perf_counter() - started + getattr(trainer, "reference_seconds", 0.0)
+
+
+def random_llama(told: argparse.Namespace, folder: str) -> None:
+    """Nothing; a causal model with random weights and SmolLM2's tokenizer lies in the folder."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = load_tokenizer("smollm2")
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=told.hidden, intermediate_size=told.hidden * 8 // 3,
+        num_hidden_layers=told.layers, num_attention_heads=told.hidden // 64,
+        num_key_value_heads=told.hidden // 64, max_position_embeddings=2048,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def measured(command: list[str]) -> dict[str, float]:
+    """What a process of its own prints on its last line; it finds nothing that another one worked out."""
+    with tempfile.TemporaryDirectory() as cache:
+        env = os.environ | {"OUTWEIGH_CACHE": cache, "HF_DATASETS_CACHE": cache}
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(done.stderr[-3000:])
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def main() -> None:
+    """Runs the ways in turns and prints medians and ratios."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--work", choices=list(PEERS), default="reward")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data/hh_harmless.train.jsonl.gz"))
+    parser.add_argument("--pairs", type=int, default=128)
+    parser.add_argument("--batch", type=int, default=8, help="pairs a step")
+    parser.add_argument("--max-tokens", type=int, default=512)
+    parser.add_argument("--hidden", type=int, default=512)
+    parser.add_argument("--layers", type=int, default=6)
+    parser.add_argument("--backbone", help="a bundled model, a folder or a Hub name")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    told = parser.parse_args()
+    ways = [OURS, *PEERS[told.work]]
+    if told.one:
+        seconds = (
+            ours(told, told.backbone)
+            if told.one == OURS
+            else theirs(told, told.backbone, PEERS[told.work][told.one])
+        )
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
+        return print(json.dumps({"seconds": seconds, "peak_gib": peak}))
+    found: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
+    with tempfile.TemporaryDirectory() as folder:
+        if not told.backbone:
+            random_llama(told, folder)
+        sizes = [f"--{name}={getattr(told, name)}" for name in ("work", "data", "pairs", "batch")]
+        sizes += [f"--max-tokens={told.max_tokens}", f"--backbone={told.backbone or folder}"]
+        for _ in range(told.repeats):
+            for way in ways:
+                found[way].append(measured([sys.executable, __file__, f"--one={way}", *sizes]))
+    medians = {way: statistics.median(each["seconds"] for each in found[way]) for way in ways}
+    for way in ways:
+        rates = [told.pairs / each["seconds"] for each in found[way]]
+        line = {
+            "work": told.work,
+            "way": way,
+            "pairs_a_second": round(told.pairs / medians[way], 2),
+            "from_to": [round(min(rates), 2), round(max(rates), 2)],
+            "times_ours_is_faster": round(medians[way] / medians[OURS], 2),
+            "peak_gib": round(statistics.median(each["peak_gib"] for each in found[way]), 2),
+        }
+        print(json.dumps(line), flush=True)
+
+
+if __name__ == "__main__":
+    main()
