@@ -14,9 +14,10 @@ from outweigh.errors import ConfigError, DataError, TrainingError
 from outweigh.training.workers import worker_processes
 
 PARENT = """
-import os, time
+import os, signal, time
 from outweigh.training.workers import worker_processes
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background
     with worker_processes(1) as workers:
         print(workers.submit(os.getpid).result(), flush=True)
         workers.submit(time.sleep, 600)
@@ -54,16 +55,17 @@ def test_workers_end_with_the_process_that_began_them(how, tmp_path):
     parent = subprocess.Popen(
         [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
-    worker = int(parent.stdout.readline())
-    assert runs(worker)
-    parent.send_signal(how)
-    parent.wait(timeout=60)
-    for _ in range(100):
-        if not runs(worker):
-            return
-        time.sleep(0.1)
-    os.kill(worker, signal.SIGKILL)
-    raise AssertionError("the worker outlived its parent")
+    try:
+        worker = int(parent.stdout.readline())
+        assert runs(worker)
+        parent.send_signal(how)
+        parent.wait(timeout=60)
+        deadline = time.monotonic() + 10
+        while runs(worker) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert not runs(worker)
+    finally:
+        parent.kill()
 
 
 def runs(process):
