@@ -43,9 +43,13 @@ def kill_while_saving(process, checkpoints, after):
     """Ends the process while it writes a checkpoint, once `after` of them are whole."""
     while process.poll() is None:
         if len(list(checkpoints.glob("checkpoint-*"))) >= after and (checkpoints / STAGING).exists():
-            os.kill(process.pid, signal.SIGKILL)
-            process.wait()
-            return
+            os.kill(process.pid, signal.SIGSTOP)
+            os.waitpid(process.pid, os.WUNTRACED)
+            if (checkpoints / STAGING).exists():  # still: it may have been renamed since
+                os.kill(process.pid, signal.SIGKILL)
+                process.wait()
+                return
+            os.kill(process.pid, signal.SIGCONT)
         time.sleep(0.001)
     pytest.fail(f"training ended before it could be killed: {process.stdout.read()[-2000:]}")
 
