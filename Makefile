@@ -21,6 +21,11 @@ lint: $(INSTALLED)
 types: $(INSTALLED)
 	$(BIN)/mypy
 
+bench: $(INSTALLED)
+	$(BIN)/python bench/peers.py --work reward
+	$(BIN)/python bench/peers.py --work dpo --pairs 32
+	$(BIN)/python bench/scoring.py
+
 check: lint types test real
 
 $(INSTALLED): pyproject.toml constraints.txt weights.txt

@@ -105,7 +105,7 @@ def main() -> None:
                 round(min(seconds["padded"]) / max(seconds["outweigh"]), 2),
                 round(max(seconds["padded"]) / min(seconds["outweigh"]), 2),
             ],
-            "rewards_apart": round(float(apart), 4),
+            "rewards_apart": float(f"{apart:.1e}"),
         }
         print(json.dumps(line), flush=True)
 
