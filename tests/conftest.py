@@ -1,7 +1,11 @@
-"""Real tokenizers and tiny random models on disk, a cache of their own, and where the real data lie."""
+"""Real tokenizers and tiny random models on disk, a cache of their own, and a real server on loopback."""
 
+import json
 import os
 import shutil
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -66,6 +70,22 @@ def tiny_llama(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def tiny_chat(tiny_llama, tmp_path_factory):
+    """The tiny Llama with a chat template."""
+    from transformers import AutoTokenizer
+
+    folder = tmp_path_factory.mktemp("tiny-chat")
+    shutil.copytree(tiny_llama, folder, dirs_exist_ok=True)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_llama)
+    tokenizer.chat_template = (
+        "{% for m in messages %}<s>{{ m['role'] }}:{{ m['content'] }}</s>{% endfor %}"
+        "{% if add_generation_prompt %}<s>assistant:{% endif %}"
+    )
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tiny_bert(tmp_path_factory):
     """Folder of a random 2-layer encoder with dropout in its configuration."""
     import torch
@@ -118,3 +138,71 @@ def wordy_pairs():
         for number in range(10)
         for noun in nouns
     ]
+
+
+class Scripted(BaseHTTPRequestHandler):
+    """Answers with what the test has put on the server: a list of things to do, then ordinary completions."""
+
+    def log_message(self, *_):
+        pass
+
+    def do_GET(self):
+        self._send(200, {"data": [{"id": "small-model"}]} if self.server.lists else {"data": []})
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        with self.server.lock:
+            self.server.asked.append((time.monotonic(), self.headers.get("Authorization"), body))
+            script = self.server.script.pop(0) if self.server.script else None
+            self.server.under_way += 1
+            self.server.most_under_way = max(self.server.most_under_way, self.server.under_way)
+        time.sleep(self.server.delay)
+        with self.server.lock:
+            self.server.under_way -= 1
+        if script is None:
+            self._send(200, self.server.answer(body))
+        elif script == "hang up":
+            self.connection.close()
+        elif isinstance(script, tuple):
+            self._send(*script)
+        else:
+            self._send(200, script)
+
+    def _send(self, code, content, **headers):
+        content = content if isinstance(content, bytes) else json.dumps(content).encode()
+        self.send_response(code)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+
+def completion(body, text=None):
+    """A completion as the protocol has it; the text names the prompt unless one is given."""
+    said = text or f"answer to {body['messages'][-1]['content']}"
+    token = {"token": "x", "logprob": -0.5}
+    choices = [
+        {
+            "index": index,
+            "message": {"role": "assistant", "content": said},
+            "finish_reason": "stop" if index == 0 else "length",
+            "logprobs": {"content": [token] * 3} if body.get("logprobs") else None,
+        }
+        for index in range(body.get("n", 1))
+    ]
+    return {"choices": choices, "usage": {"prompt_tokens": 5, "completion_tokens": 3 * len(choices)}}
+
+
+@pytest.fixture
+def server():
+    """`server.url`; set `server.script`, `server.answer`, `server.delay`; read `server.asked`."""
+    found = ThreadingHTTPServer(("127.0.0.1", 0), Scripted)
+    found.daemon_threads = True
+    found.asked, found.script, found.answer, found.delay, found.lists = [], [], completion, 0.0, True
+    found.under_way, found.most_under_way, found.lock = 0, 0, threading.Lock()
+    found.url = f"http://127.0.0.1:{found.server_address[1]}/v1"
+    threading.Thread(target=found.serve_forever, daemon=True).start()
+    yield found
+    found.shutdown()
+    found.server_close()

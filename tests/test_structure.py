@@ -12,7 +12,18 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "outweigh"
 LAYERS = [
     *("errors", "optional", "progress", "data", "metrics", "objectives", "models", "training", "voting"),
-    *("auditing", "denoising", "evaluation", "align", "report", "steps", "study", "cli"),
+    *(
+        "auditing",
+        "denoising",
+        "evaluation",
+        "generation",
+        "selection",
+        "align",
+        "report",
+        "steps",
+        "study",
+        "cli",
+    ),
 ]
 FILES = sorted(path for path in SOURCE.rglob("*.py"))
 

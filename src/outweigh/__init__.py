@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from outweigh.data.config import TokenConfig
     from outweigh.data.pairs import PairSet, read_pairs
     from outweigh.denoising.policies import RepairOptions
+    from outweigh.generation.config import SamplingConfig, ServerConfig
     from outweigh.models.reward import RewardModel
     from outweigh.objectives.listwise import plackett_luce
     from outweigh.objectives.pairwise import pairwise_loss
@@ -29,8 +30,10 @@ if TYPE_CHECKING:
     from outweigh.steps.demo import demo
     from outweigh.steps.denoise import denoise
     from outweigh.steps.evaluate import evaluate
+    from outweigh.steps.generate import generate
     from outweigh.steps.run import run
     from outweigh.steps.score import score
+    from outweigh.steps.select import select
     from outweigh.steps.train import train
     from outweigh.study.run import run_study
     from outweigh.training.config import TrainConfig
@@ -46,6 +49,8 @@ _HOME = {
     "RepairOptions": "denoising.policies",
     "RewardModel": "models.reward",
     "RunConfig": "steps.config",
+    "SamplingConfig": "generation.config",
+    "ServerConfig": "generation.config",
     "TokenConfig": "data.config",
     "TrainConfig": "training.config",
     "VoteConfig": "voting.config",
@@ -54,12 +59,14 @@ _HOME = {
     "demo": "steps.demo",
     "denoise": "steps.denoise",
     "evaluate": "steps.evaluate",
+    "generate": "steps.generate",
     "pairwise_loss": "objectives.pairwise",
     "plackett_luce": "objectives.listwise",
     "read_pairs": "data.pairs",
     "run": "steps.run",
     "run_study": "study.run",
     "score": "steps.score",
+    "select": "steps.select",
     "train": "steps.train",
 }
 
@@ -71,6 +78,8 @@ __all__ = [
     "RepairOptions",
     "RewardModel",
     "RunConfig",
+    "SamplingConfig",
+    "ServerConfig",
     "TokenConfig",
     "TrainConfig",
     "VoteConfig",
@@ -79,12 +88,14 @@ __all__ = [
     "demo",
     "denoise",
     "evaluate",
+    "generate",
     "pairwise_loss",
     "plackett_luce",
     "read_pairs",
     "run",
     "run_study",
     "score",
+    "select",
     "train",
 ]
 

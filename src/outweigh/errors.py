@@ -5,6 +5,7 @@
     ├── ConfigError     an option is unknown, out of range, or does not go with another
     ├── ModelError      a checkpoint, tokenizer or bundled weight can't be used as it is
     ├── TrainingError   training can't go on, or must not
+    ├── ServerError     a server that is asked does not answer, or not as it should
     ├── ShapeError      tensors that must be one value a pair are not
     └── MissingExtra    an optional package is not installed
 
@@ -30,6 +31,10 @@ class ModelError(OutweighError):
 
 class TrainingError(OutweighError):
     """Training can't go on, or must not."""
+
+
+class ServerError(OutweighError):
+    """A server that is asked does not answer, or not as it should."""
 
 
 class ShapeError(OutweighError, ValueError):

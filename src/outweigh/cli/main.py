@@ -21,6 +21,8 @@ VERBS: dict[str, str] = {
     "align": "a policy from pairs, by DPO on the same equation: align dpo",
     "score": "rewards of the texts of a file",
     "evaluate": "accuracy, calibration and correlation of one or several reward models",
+    "generate": "sampled responses to prompts, by a policy in memory or behind a server",
+    "select": "of K responses the kept one, and what the best of n is worth",
     "study": "a grid of runs -> one table: which methods help on which data",
     "demo": "run, on the pairs that come with the package",
 }

@@ -27,12 +27,11 @@ def main(arguments: Sequence[str]) -> None:
     """Parses and scores."""
     told = parse(Score, arguments)
     from outweigh.cli.show import show, show_plan
-    from outweigh.data.config import TokenConfig
-    from outweigh.steps.plan import planned
+    from outweigh.steps.plan import planned_scoring
     from outweigh.steps.score import score
 
     if told.common.dry_run:
-        plan = planned(told.data, model=told.model, tokens=TokenConfig(), passes=1, writes=[str(told.out)])
+        plan = planned_scoring(told.data, models=[told.model], writes=[str(told.out)])
         return show_plan(told.common, plan)
     rows = score(told.model, told.data, out=told.out)
     show(told.common, {"rows": rows, "out": told.out}, [f"{rows:,} rows with rewards are in {told.out}."])

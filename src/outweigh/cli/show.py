@@ -8,7 +8,8 @@ from rich.console import Console, RenderableType
 from rich.markup import escape
 
 from outweigh.cli.parse import Common
-from outweigh.evaluation.tables import models_table
+from outweigh.evaluation.tables import models_table, shown
+from outweigh.selection.tables import best_of_n_table
 from outweigh.steps.plan import plan_lines
 from outweigh.steps.record import as_json
 
@@ -108,6 +109,51 @@ def run_lines(results: Mapping[str, Any], out: Path) -> list[RenderableType]:
     alarms = {name: each for part in results["train"].values() for name, each in part["alarms"].items()}
     lines += [f"Alarm {name}: {each['cause']}. {each['remedy']}" for name, each in alarms.items()]
     return [*lines, f"The reward model is in {out / 'model'}.", f"The report is in {out / 'report.html'}."]
+
+
+def generation_plan_lines(plan: Mapping[str, Any]) -> list[str]:
+    """What would be asked, in words."""
+    lines = [
+        f"{plan['rows']:,} prompts would get {plan['responses']:,} responses, {plan['tokens']:,} tokens at "
+        f"most; {len(plan['bad_rows']):,} rows skipped."
+    ]
+    if "seconds" in plan:
+        lines.append(f"At most about {plan['seconds']:,.0f} s on this {plan['device']}.")
+    return [*lines, f"Would write {', '.join(plan['writes'])}."]
+
+
+def generation_lines(results: Mapping[str, Any], out: Path) -> list[str]:
+    """What was sampled, in words."""
+    lines = [
+        f"{results['rows']:,} rows with responses are in {out}: {results['tokens']:,} tokens in "
+        f"{results['seconds']:,.1f} s, {results['tokens_per_second']:,.0f} tokens/s."
+    ]
+    if results["resumed_at"]:
+        lines.append(f"{results['resumed_at']:,} of them stood from the run before.")
+    if bad := results["bad_rows"]:
+        lines.append(f"{len(bad):,} bad rows are left out, the first: {bad[0]}")
+    return lines
+
+
+def selection_lines(results: Mapping[str, Any], out: Path) -> list[RenderableType]:
+    """What was kept; with gold the curve at powers of two, and whom the model's choice beats."""
+    rows, found = results["data"]["rows"], results["best_of_n"]
+    lines: list[RenderableType] = [f"{rows:,} rows with the kept response are in {out}."]
+    if bad := results["data"]["bad_rows"]:
+        lines.append(f"{len(bad):,} bad rows are left out, the first: {bad[0]}")
+    if found is None:
+        return lines
+    if without := results["without_gold"]:
+        lines.append(f"{without:,} rows have no gold and count for nothing below.")
+    if found.left_out:
+        lines.append(f"{found.left_out:,} rows have fewer than {found.candidates} responses: left out below.")
+    lines.append(best_of_n_table(found))
+    for name, gain in found.gains.items():
+        lines.append(f"Best of {found.candidates}, gold less that of {name}: {shown(gain, signed=True)}.")
+    curve = next(iter(found.curves.values()))
+    over = curve.over_optimised_from
+    worse = f"from n = {over} on it is lower by more than chance" if over else "no larger n is clearly worse"
+    return [*lines, f"Most gold at n = {curve.best_n}; {worse}."]
 
 
 def _shown(value: float | None) -> str:

@@ -253,7 +253,7 @@ def read_rankings(data: Data) -> list[Ranking]:
     Raises:
         DataError: there is no such data, or a row is not what it should be.
     """
-    return [_parsed(raw, row_ranking) for raw in raw_rows(data)]
+    return [parsed(raw, row_ranking) for raw in raw_rows(data)]
 
 
 def read_candidates(data: Data) -> Iterator[Candidates]:
@@ -262,11 +262,15 @@ def read_candidates(data: Data) -> Iterator[Candidates]:
     Raises:
         DataError: there is no such data, or a row is not what it should be.
     """
-    return (_parsed(raw, row_candidates) for raw in raw_rows(data))
+    return (parsed(raw, row_candidates) for raw in raw_rows(data))
 
 
-def _parsed(raw: RawRow, parse: Any, *options: Any) -> Any:
-    """What `parse` makes of a row; its complaints get the row's origin."""
+def parsed(raw: RawRow, parse: Any, *options: Any) -> Any:
+    """What `parse` makes of a row.
+
+    Raises:
+        DataError: it could not be read, or is not what it should be; with where it stands.
+    """
     if raw.values is None:
         raise DataError(f"{raw.origin}: {raw.problem}")
     try:
@@ -313,7 +317,7 @@ def _read(
     for raw in rows:
         counts.rows += 1
         try:
-            found = _parsed(raw, row_pairs, keep)
+            found = parsed(raw, row_pairs, keep)
             for pair in found.pairs:
                 try:
                     writer.check(pair)

@@ -57,6 +57,24 @@ class Renderer:
         differs = (at for at, (a, b) in enumerate(zip(whole, opened, strict=False)) if a != b)
         return Rendered(whole, next(differs, min(len(whole), len(opened))))
 
+    def opened(self, prompt: Text) -> str:
+        """What a policy reads before it answers: the prompt, and what opens a response.
+
+        Raises:
+            DataError: the chat template refuses the messages.
+        """
+        if self.verbatim or any(message.role == "text" for message in prompt):
+            return self.start + "".join(message.content for message in prompt).removeprefix(self.start)
+        return self._chat(prompt, generation=True)
+
+    def lead(self) -> str:
+        """What the template puts between an opened prompt and a response: a space, as a rule nothing."""
+        if self.verbatim:
+            return ""
+        asked = (Message("user", "x"),)
+        before = self._chat((*asked, Message("assistant", _MARK))).split(_MARK)[0]
+        return before.removeprefix(self._chat(asked, generation=True))
+
     def suffix_characters(self, prompt: Text, response: Text) -> int:
         """Characters that close the text after the response: an end of turn, an end of sequence."""
         verbatim = self.verbatim or any(message.role == "text" for message in response)

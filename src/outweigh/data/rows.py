@@ -110,9 +110,25 @@ def row_candidates(row: Mapping[str, Any], number: int, origin: str) -> Candidat
         return Candidates(prompt, (chosen, rejected), None, number, origin)
     if "responses" not in row:
         raise DataError(_missing("responses", row))
-    prompt, responses = prompt_text(row), _responses(row["responses"], "responses")
+    prompt, responses = prompt_text(row), _responses(row["responses"], "responses", 1)
     gold = _aligned(row, "gold", len(responses)) if "gold" in row else None
     return Candidates(prompt, responses, gold, number, origin)
+
+
+def row_prompt(row: Mapping[str, Any], number: int, origin: str) -> tuple[Text, dict[str, Any]]:
+    """The prompt of a row of any shape, and the row as it is without what was said to it: its prompt, and
+    columns that are neither texts nor labels of them.
+
+    Raises:
+        DataError: it has no prompt. The message has no origin.
+    """
+    inside = "prompt" not in row and {"chosen", "rejected"} <= set(row)
+    prompt = row_texts(row)[0] if inside else prompt_text(row)
+    if _is_blank(prompt):
+        raise DataError("no prompt to answer, got an empty one. Add it, or drop the row.")
+    said = {*SHAPE_COLUMNS, *OPTIONAL, *RELEASED} - {"prompt", "source"}
+    kept = {name: value for name, value in row.items() if name not in said}
+    return prompt, kept | ({"prompt": [message._asdict() for message in prompt]} if inside else {})
 
 
 def unread_columns(row: Mapping[str, Any], keep: Sequence[str] = ()) -> dict[str, str]:

@@ -51,6 +51,15 @@ def choose_unit(prompt_ids: NDArray[Any]) -> Unit:
     return Unit("pair", np.arange(len(prompt_ids), dtype=np.int64), len(prompt_ids))
 
 
+@dataclass(frozen=True, slots=True)
+class Band:
+    """The values of a curve with their 95 % intervals; the limits are None where nothing can be resampled."""
+
+    value: list[float]
+    low: list[float] | None
+    high: list[float] | None
+
+
 def bootstrap_mean(values: FloatArray, unit: Unit, *, resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
     """Mean over pairs, with the percentile interval of resampled units.
 
@@ -59,19 +68,31 @@ def bootstrap_mean(values: FloatArray, unit: Unit, *, resamples: int = RESAMPLES
     more about the bootstrap than about the model.
     """
     check_pairs(values=values, unit=unit.ids)
-    value, pairs = float(values.mean()), len(values)
+    band = bootstrap_means(values[:, None], unit, resamples=resamples, seed=seed)
+    low, high = (limit[0] if limit else None for limit in (band.low, band.high))
+    return Estimate(band.value[0], low, high, unit.name, unit.count, len(values))
+
+
+def bootstrap_means(values_BN: FloatArray, unit: Unit, *, resamples: int = RESAMPLES, seed: int = 0) -> Band:
+    """Mean over B pairs of each of N columns, with the intervals of units resampled for all columns alike."""
+    mean_N = values_BN.mean(axis=0)
     if unit.count < 2:
-        return Estimate(value, None, None, unit.name, unit.count, pairs)
-    sums = np.bincount(unit.ids, weights=values, minlength=unit.count)
-    sizes = np.bincount(unit.ids, minlength=unit.count)
+        return Band(mean_N.tolist(), None, None)
+    sums_UN = np.zeros((unit.count, values_BN.shape[1]))
+    np.add.at(sums_UN, unit.ids, values_BN)
+    sizes_U = np.bincount(unit.ids, minlength=unit.count)
     rng = np.random.default_rng(seed)
     chunk = max(1, LARGEST_DRAW // unit.count)
     means = []
     for start in range(0, resamples, chunk):
-        drawn = rng.integers(0, unit.count, size=(min(chunk, resamples - start), unit.count))
-        means.append(sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1))
+        rows = min(chunk, resamples - start)
+        drawn = rng.integers(0, unit.count, size=(rows, unit.count))
+        drawn += np.arange(rows)[:, None] * unit.count
+        times_RU = np.bincount(drawn.ravel(), minlength=rows * unit.count).reshape(rows, unit.count)
+        times_RU = times_RU.astype(np.float64)  # integers have no fast matrix product
+        means.append(times_RU @ sums_UN / (times_RU @ sizes_U)[:, None])
     low, high = _limits(np.concatenate(means))
-    return Estimate(value, low, high, unit.name, unit.count, pairs)
+    return Band(mean_N.tolist(), low.tolist(), high.tolist())
 
 
 def bootstrap(
@@ -100,10 +121,10 @@ def bootstrap(
     if len(defined) < (1 - MAX_UNDEFINED) * resamples:
         return Estimate(value, None, None, unit.name, unit.count, pairs)
     low, high = _limits(np.array(defined))
-    return Estimate(value, low, high, unit.name, unit.count, pairs)
+    return Estimate(value, float(low), float(high), unit.name, unit.count, pairs)
 
 
-def _limits(replicates: FloatArray) -> tuple[float, float]:
+def _limits(replicates: FloatArray) -> tuple[FloatArray, FloatArray]:
     tail = (1 - LEVEL) / 2
-    low, high = np.quantile(replicates, [tail, 1 - tail])
-    return float(low), float(high)
+    low, high = np.quantile(replicates, [tail, 1 - tail], axis=0)
+    return low, high

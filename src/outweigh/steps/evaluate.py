@@ -43,7 +43,7 @@ def evaluate(
     Raises:
         DataError, ConfigError, ModelError: with what to do.
     """
-    named = models if isinstance(models, Mapping) else _named(models)
+    named = models if isinstance(models, Mapping) else named_models(models)
     sets = _sets(data)
     keep = [grade] if grade else []
     read = {name: read_pairs(each, on_bad_rows=on_bad_rows, keep=keep) for name, each in sets.items()}
@@ -93,13 +93,21 @@ def _sets(data: Data | PairSet | Sequence[str | Path]) -> dict[str, Data | PairS
     return {str(each): each for each in names} or {"pairs": data}  # type: ignore[dict-item]  # rows then
 
 
-def _named(models: Sequence[Model]) -> dict[str, Model]:
-    """The models by the shortest end of their path that tells them apart."""
+def named_models(models: Sequence[Model]) -> dict[str, Model]:
+    """The models by the shortest end of their path that tells them apart; those in memory by their number.
+
+    Raises:
+        ConfigError: there is none, or one is named twice.
+    """
     if not models:
         raise ConfigError("evaluate: no model. Name one with --model.")
-    parts = [Path(model).parts if isinstance(model, str | Path) else ("model",) for model in models]
+    numbers = ("",) if len(models) == 1 else tuple(f" {number}" for number in range(1, len(models) + 1))
+    parts = [
+        Path(model).parts if isinstance(model, str | Path) else (f"model{number}",)
+        for model, number in zip(models, numbers, strict=True)
+    ]
     for depth in range(1, max(map(len, parts)) + 1):
         names = ["/".join(each[-depth:]) for each in parts]
         if len(set(names)) == len(names):
             return dict(zip(names, models, strict=True))
-    raise ConfigError(f"evaluate: got the same model twice, {', '.join(map(str, models))}. Name each once.")
+    raise ConfigError(f"got the same model twice, {', '.join(map(str, models))}. Name each once.")

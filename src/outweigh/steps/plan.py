@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from outweigh.data.config import TokenConfig
+from outweigh.data.files import raw_rows
 from outweigh.data.pairs import Data, OnBadRows, read_pairs
 from outweigh.data.records import Text
 from outweigh.data.tokens import encode, truncate
@@ -16,6 +17,7 @@ from outweigh.models.loading import load_classifier, load_tokenizer
 from outweigh.models.reward import RewardModel
 from outweigh.steps.config import AuditConfig, RunConfig
 from outweigh.steps.record import described
+from outweigh.steps.score import row_texts
 from outweigh.steps.votes import COLUMNS
 from outweigh.training.config import TrainConfig
 
@@ -49,19 +51,56 @@ def planned(
         for place in places
         for side in (pairs[int(place)].chosen, pairs[int(place)].rejected)
     ]
-    ids = [truncate(text, tokens.max_tokens).ids for text in encode(texts, sampled.renderer)]
-    sampled.score_ids(ids)  # the first pass warms up
-    started = time.monotonic()
-    sampled.score_ids(ids)
-    seconds = time.monotonic() - started
-    count = sum(map(len, ids)) / len(ids) * 2 * len(pairs)
+    tokens_each, seconds_each = _measured(sampled, texts)
     return {
         "data": described(data, pairs),
-        "tokens": round(count),
-        "seconds": round(seconds / len(ids) * 2 * len(pairs) * passes, 1),
+        "tokens": round(tokens_each * 2 * len(pairs)),
+        "seconds": round(seconds_each * 2 * len(pairs) * passes, 1),
         "device": str(sampled.device),
         "writes": list(writes),
     }
+
+
+def planned_scoring(data: Data, *, models: Sequence[str], writes: Sequence[str]) -> dict[str, Any]:
+    """The same for rows whose texts the models score; every row is parsed.
+
+    Raises:
+        DataError: there is no such data, or a row is not what it should be.
+    """
+    rows, texts, tokens, seconds, device = 0, 0, 0.0, 0.0, ""
+    sample: list[tuple[Text, Text]] = []
+    rng = np.random.default_rng(0)
+    for raw in raw_rows(data):
+        rows += 1
+        for text in row_texts(raw):
+            texts += 1
+            place = len(sample) if len(sample) < SAMPLE else int(rng.integers(texts))
+            sample[place : place + 1] = [text] if place < SAMPLE else []
+    for name in (each for model in models for each in members_of(model)[1]):
+        model = RewardModel.load(name)
+        tokens_each, seconds_each = _measured(model, sample)
+        tokens, seconds, device = (
+            tokens + tokens_each * texts,
+            seconds + seconds_each * texts,
+            str(model.device),
+        )
+    return {
+        "rows": rows,
+        "texts": texts,
+        "tokens": round(tokens),
+        "seconds": round(seconds, 1),
+        "device": device,
+        "writes": list(writes),
+    }
+
+
+def _measured(model: RewardModel, texts: Sequence[tuple[Text, Text]]) -> tuple[float, float]:
+    """Tokens and seconds that one of the texts takes."""
+    ids = [truncate(text, model.tokens.max_tokens).ids for text in encode(texts, model.renderer)]
+    model.score_ids(ids)  # the first pass warms up
+    started = time.monotonic()
+    model.score_ids(ids)
+    return sum(map(len, ids)) / len(ids), (time.monotonic() - started) / len(ids)
 
 
 def passes(audit: AuditConfig, training: TrainConfig, *, given: int = 0) -> float:
@@ -86,10 +125,16 @@ def run_passes(config: RunConfig) -> float:
 
 def plan_lines(plan: Mapping[str, Any]) -> list[str]:
     """The plan in words."""
-    data = plan["data"]
+    if "data" in plan:
+        data = plan["data"]
+        read = (
+            f"{data['rows']:,} rows give {data['pairs']:,} pairs over {data['prompts']:,} prompts; "
+            f"{data['dropped']:,} pairs are dropped, {data['bad_rows']:,} rows skipped."
+        )
+    else:
+        read = f"{plan['rows']:,} rows have {plan['texts']:,} texts."
     return [
-        f"{data['rows']:,} rows give {data['pairs']:,} pairs over {data['prompts']:,} prompts; "
-        f"{data['dropped']:,} pairs are dropped, {data['bad_rows']:,} rows skipped.",
+        read,
         f"About {plan['tokens']:,} tokens, about {plan['seconds']:,.0f} s on this {plan['device']}.",
         f"Would write {', '.join(plan['writes'])}.",
     ]

@@ -1,6 +1,6 @@
 """`outweigh score`: one row in, one row out, with its rewards."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from outweigh.data.files import RawRow, raw_rows
-from outweigh.data.pairs import Data
+from outweigh.data.pairs import Data, parsed
 from outweigh.data.records import Text
 from outweigh.data.rows import row_candidates, row_ranking
 from outweigh.data.writing import write_rows
-from outweigh.errors import DataError
+from outweigh.metrics.arrays import FloatArray
 from outweigh.models.ensemble import load_scorer
 from outweigh.models.reward import Scorer
 
@@ -36,28 +36,31 @@ def score(model: str | Path | Scorer, data: Data, *, out: str | Path) -> int:
 
 def _scored(model: Scorer, rows: Iterator[RawRow]) -> Iterator[dict[str, Any]]:
     while chunk := list(islice(rows, CHUNK)):
-        texts = [_texts(raw) for raw in chunk]
-        reward, spread = model.score_with_spread([text for each in texts for text in each])
-        places = np.split(np.arange(len(reward)), np.cumsum([len(each) for each in texts])[:-1])
-        for raw, at in zip(chunk, places, strict=True):
-            assert raw.values is not None  # _texts has refused what could not be read
-            found = raw.values | _named("reward", raw.values, reward[at].tolist())
-            if len(at) == 2 and "responses" not in raw.values:
+        each_rewards = score_groups(model, [row_texts(raw) for raw in chunk])
+        for raw, (reward, spread) in zip(chunk, each_rewards, strict=True):
+            assert raw.values is not None  # row_texts has refused what could not be read
+            found = raw.values | _named("reward", raw.values, reward.tolist())
+            if len(reward) == 2 and "responses" not in raw.values:
                 found["gap"] = found["reward_chosen"] - found["reward_rejected"]
             if spread is not None:
-                found |= _named("spread", raw.values, spread[at].tolist())
+                found |= _named("spread", raw.values, spread.tolist())
             yield found
 
 
-def _texts(raw: RawRow) -> list[tuple[Text, Text]]:
+def score_groups(
+    model: Scorer, groups: Sequence[Sequence[tuple[Text, Text]]]
+) -> list[tuple[FloatArray, FloatArray | None]]:
+    """Rewards (K,) of each group's K texts, and their spreads where there are several models; all at once."""
+    reward, spread = model.score_with_spread([text for each in groups for text in each])
+    ends = np.cumsum([len(each) for each in groups])[:-1]
+    spreads = [None] * len(groups) if spread is None else np.split(spread, ends)
+    return list(zip(np.split(reward, ends), spreads, strict=True))
+
+
+def row_texts(raw: RawRow) -> list[tuple[Text, Text]]:
     """Each (prompt, response) of a row, in the row's order."""
-    if raw.values is None:
-        raise DataError(f"{raw.origin}: {raw.problem}")
-    parse = row_candidates if "responses" in raw.values else row_ranking
-    try:
-        found = parse(raw.values, raw.row, raw.origin)
-    except DataError as error:
-        raise DataError(f"{raw.origin}: {error}") from None
+    several = "responses" in (raw.values or {})
+    found = parsed(raw, row_candidates if several else row_ranking)
     return [(found.prompt, response) for response in found.responses]
 
 

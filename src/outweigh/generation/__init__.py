@@ -1,0 +1,1 @@
+"""Prompts -> sampled responses, from a policy in memory or behind a server."""

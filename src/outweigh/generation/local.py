@@ -1,0 +1,171 @@
+"""Sampling from a policy in memory: each prompt is read once, its cache shared by its n responses."""
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from inspect import signature
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import DynamicCache, GenerationConfig, LogitsProcessor, LogitsProcessorList
+
+from outweigh.data.records import Text
+from outweigh.data.rendering import Renderer
+from outweigh.errors import DataError
+from outweigh.generation.config import SamplingConfig
+from outweigh.generation.samples import Sample, Sampler
+from outweigh.models.loading import load_tokenizer, quiet
+from outweigh.models.policy import filler, load_policy
+from outweigh.models.precision import Precision, autocast_dtype, default_device
+
+BATCH_RESPONSES = {"cuda": 256}
+"""Responses drawn at once, by kind of device."""
+FEWEST = 32  # on any other
+
+log = logging.getLogger(__name__)
+
+
+class LocalPolicy(Sampler):
+    """A causal model that answers. Temperature and top_p are all that shapes what it says: a top_k or a
+    penalty that its generation_config.json asks for is not applied.
+
+    Raises:
+        ModelError: it can't be loaded, or is no causal model.
+    """
+
+    def __init__(
+        self,
+        name: str | Path,
+        config: SamplingConfig,
+        *,
+        precision: Precision = "auto",
+        batch: int | None = None,
+    ) -> None:
+        self.config = config
+        self.device = default_device()
+        self.tokenizer = load_tokenizer(name, own_pad=False)
+        if not self.tokenizer.chat_template:
+            log.warning("%s: has no chat template. Prompts are written as 'User: ...', 'Assistant:'.", name)
+        self.renderer = Renderer(self.tokenizer)
+        model = load_policy(name).eval()
+        self.model = model.to(self.device, autocast_dtype(self.device, precision) or torch.float32)
+        self.context = int(getattr(model.config, "max_position_embeddings", None) or 2**31)
+        batch = batch or BATCH_RESPONSES.get(self.device.type, FEWEST)
+        self.batch_prompts = max(1, batch // config.n)
+        self.generation = self._generation()
+
+    def refusal(self, prompt: Text) -> str:
+        """Why this prompt can't be answered; empty where it can."""
+        try:
+            tokens = len(self._ids(prompt))
+        except DataError as error:
+            return str(error)
+        if tokens + self.config.max_new_tokens <= self.context:
+            return ""
+        return (
+            f"prompt of {tokens:,} tokens and a response of {self.config.max_new_tokens:,} do not fit the "
+            f"policy's {self.context:,}. Shorten it, or lower max_new_tokens."
+        )
+
+    def samples(self, prompts: Iterable[Text], first: int) -> Iterator[Sequence[Sample]]:
+        """The n responses to each prompt; batches begin at `first`, so that a job can go on at one."""
+        prompts = iter(prompts)
+        while batch := list(islice(prompts, self.batch_prompts)):
+            seed = int(np.random.SeedSequence([self.config.seed, first]).generate_state(1)[0])
+            yield from self._batch([self._ids(prompt) for prompt in batch], seed)
+            first += len(batch)
+
+    @torch.inference_mode()
+    def _batch(self, ids: Sequence[Sequence[int]], seed: int) -> Iterator[Sequence[Sample]]:
+        longest = max(map(len, ids))
+        input_PL = torch.full((len(ids), longest), filler(self.tokenizer))
+        mask_PL = torch.zeros((len(ids), longest), dtype=torch.long)
+        for row, each in enumerate(ids):
+            input_PL[row, longest - len(each) :] = torch.tensor(each)
+            mask_PL[row, longest - len(each) :] = 1
+        input_PL, mask_PL = input_PL.to(self.device), mask_PL.to(self.device)
+        cache = self._read(input_PL, mask_PL) if min(map(len, ids)) > 1 else None
+        recorder = _Recorder()
+        with torch.random.fork_rng(), quiet():
+            torch.manual_seed(seed)
+            said_RL: Tensor = self.model.generate(
+                input_PL.repeat_interleave(self.config.n, 0),
+                attention_mask=mask_PL.repeat_interleave(self.config.n, 0),
+                past_key_values=cache,
+                generation_config=self.generation,
+                logits_processor=LogitsProcessorList([recorder]),
+            )
+        logprob_RT = recorder.finished(said_RL)
+        said_RT = said_RL[:, longest:].cpu()
+        samples = [self._sample(*each) for each in zip(said_RT, logprob_RT, strict=True)]
+        for start in range(0, len(samples), self.config.n):
+            yield samples[start : start + self.config.n]
+
+    def _read(self, input_PL: Tensor, mask_PL: Tensor) -> DynamicCache:
+        """The cache of all tokens of the prompts but the last, n times each: no prompt is read n times."""
+        cache = DynamicCache(config=self.model.config)
+        own = signature(self.model.forward).parameters
+        places = (
+            {"position_ids": (mask_PL[:, :-1].cumsum(1) - 1).clamp(min=0)} if "position_ids" in own else {}
+        )
+        kept = {"logits_to_keep": 1} if "logits_to_keep" in own else {}
+        self.model(
+            input_ids=input_PL[:, :-1],
+            attention_mask=mask_PL[:, :-1],
+            past_key_values=cache,
+            use_cache=True,
+            **places,
+            **kept,
+        )
+        cache.batch_repeat_interleave(self.config.n)
+        return cache
+
+    def _sample(self, said_T: Tensor, logprob_T: Tensor) -> Sample:
+        ends = torch.isin(said_T, self.ends).nonzero()
+        finished = len(ends) > 0
+        tokens = int(ends[0]) + 1 if finished else len(said_T)
+        text = self.tokenizer.decode(said_T[:tokens], skip_special_tokens=True)
+        return Sample(text.removeprefix(self.lead), tokens, finished, float(logprob_T[:tokens].sum()))
+
+    def _generation(self) -> GenerationConfig:
+        told = self.model.generation_config.eos_token_id
+        told = told if isinstance(told, list) else [told]
+        ends = {*told, self.tokenizer.eos_token_id} - {None}
+        self.ends = torch.tensor(sorted(ends), dtype=torch.long)
+        self.lead = self.renderer.lead()
+        warm = {"temperature": self.config.temperature, "top_p": self.config.top_p, "top_k": 0}
+        return GenerationConfig(
+            max_new_tokens=self.config.max_new_tokens,
+            eos_token_id=sorted(ends) or None,
+            pad_token_id=filler(self.tokenizer),
+            do_sample=self.config.temperature > 0,
+            **(warm if self.config.temperature > 0 else {}),
+        )
+
+    def _ids(self, prompt: Text) -> list[int]:
+        text = self.renderer.opened(prompt)
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+class _Recorder(LogitsProcessor):
+    """Notes the log-probability of each token drawn; it stands before temperature and top_p."""
+
+    def __init__(self) -> None:
+        self.before_RV: Tensor | None = None
+        self.logprobs: list[Tensor] = []
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        self._note(input_ids)
+        self.before_RV = scores.float().log_softmax(-1)
+        return scores
+
+    def finished(self, said_RL: Tensor) -> Tensor:
+        """log p of each token drawn, (R, T)."""
+        self._note(said_RL)
+        return torch.stack(self.logprobs, dim=1).cpu()
+
+    def _note(self, said_RL: Tensor) -> None:
+        if self.before_RV is not None:
+            self.logprobs.append(self.before_RV.gather(1, said_RL[:, -1:])[:, 0])

@@ -1,0 +1,190 @@
+"""`outweigh generate`: prompts in, n sampled responses to each out; what is done stays done."""
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from outweigh.data.files import raw_rows
+from outweigh.data.pairs import Data, OnBadRows, parsed
+from outweigh.data.records import Text
+from outweigh.data.rows import row_prompt
+from outweigh.data.writing import write_rows
+from outweigh.errors import ConfigError, DataError
+from outweigh.generation.config import SamplingConfig, ServerConfig
+from outweigh.generation.local import LocalPolicy
+from outweigh.generation.samples import Sample, Sampler
+from outweigh.generation.server import ServedPolicy
+from outweigh.progress import progress
+from outweigh.steps.record import headed, peak_memory
+
+TRIED = 16  # tokens of the answers that a dry run times
+
+
+class Asked(NamedTuple):
+    """A row to answer."""
+
+    row: dict[str, Any]  # its columns but the responses and labels that it came with
+    prompt: Text
+
+
+def generate(
+    data: Data,
+    *,
+    policy: str | Path,
+    out: str | Path,
+    config: SamplingConfig | None = None,
+    server: ServerConfig | None = None,
+    on_bad_rows: OnBadRows = "error",
+    resume: bool = False,
+) -> dict[str, Any]:
+    """What was done; each row of the data goes to `out` with `responses` (n), `logprobs`, `response_tokens`
+    and `finished` (False where a response was cut at max_new_tokens).
+
+    `policy` is a folder, a Hub name, `smollm2`, or the URL of an OpenAI-compatible server. A log-probability
+    is in nats under the policy at temperature 1, null where a server does not tell. A row keeps its prompt
+    and what it has beside texts and labels. While it goes on, what is finished stands in `out`.unfinished;
+    with `resume` it is taken from there, and on one machine the file becomes what it would have become.
+
+    Raises:
+        DataError: a row has no prompt or one that the policy can't take, and `on_bad_rows` is error.
+        ConfigError: there is an unfinished file and no `resume`, or it is of other prompts or settings.
+        ModelError, ServerError: the policy can't be loaded, or does not answer.
+    """
+    config, path = config or SamplingConfig(), Path(out)
+    if not path.name.endswith((".jsonl", ".jsonl.gz")):
+        raise ConfigError(f"{path}: rows are written as JSON lines, want a name in .jsonl or .jsonl.gz.")
+    sampler = _sampler(policy, config, server)
+    asked, bad = _asked(data, sampler, on_bad_rows)
+    identity = json.dumps([str(policy), asdict(config), _digest(asked)])
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    started, tokens = time.monotonic(), 0
+    with (
+        _opened(unfinished, identity, sampler.batch_prompts, resume) as (file, done),
+        progress("responses", len(asked) * config.n) as advance,
+    ):
+        advance(done * config.n)
+        prompts = (each.prompt for each in asked[done:])
+        for each, samples in zip(asked[done:], sampler.samples(prompts, done), strict=True):
+            file.write(json.dumps(_answered(each.row, samples)) + "\n")
+            file.flush()
+            tokens += sum(sample.tokens or 0 for sample in samples)
+            advance(config.n)
+    seconds = time.monotonic() - started
+    rows = write_rows(path, _lines(unfinished))
+    unfinished.unlink()
+    return headed("generate", config.seed) | {
+        "rows": rows,
+        "bad_rows": bad,
+        "resumed_at": done,
+        "tokens": tokens,
+        "seconds": seconds,
+        "tokens_per_second": tokens / seconds,
+        "peak_memory_bytes": peak_memory(),
+    }
+
+
+def planned_generation(
+    data: Data,
+    *,
+    policy: str | Path,
+    out: str | Path,
+    config: SamplingConfig,
+    server: ServerConfig,
+    on_bad_rows: OnBadRows = "error",
+) -> dict[str, Any]:
+    """What would be asked and, of a policy in memory, the seconds at most, from a batch of short answers.
+
+    Raises:
+        DataError, ModelError, ServerError: as `generate`.
+    """
+    sampler = _sampler(policy, replace(config, max_new_tokens=min(config.max_new_tokens, TRIED)), server)
+    asked, bad = _asked(data, sampler, on_bad_rows)
+    tokens = len(asked) * config.n * config.max_new_tokens
+    found = {"rows": len(asked), "bad_rows": bad, "responses": len(asked) * config.n, "tokens": tokens}
+    if isinstance(sampler, LocalPolicy):
+        prompts = [each.prompt for each in asked[: sampler.batch_prompts]]
+        started = time.monotonic()
+        drawn = sum(sample.tokens or 0 for each in sampler.samples(prompts, 0) for sample in each)
+        found["seconds"] = round(tokens * (time.monotonic() - started) / drawn, 1)
+        found["device"] = str(sampler.device)
+    return found | {"writes": [str(out)]}
+
+
+def _sampler(policy: str | Path, config: SamplingConfig, server: ServerConfig | None) -> Sampler:
+    if str(policy).startswith(("http://", "https://")):
+        return ServedPolicy(str(policy), config, server or ServerConfig())
+    return LocalPolicy(policy, config)
+
+
+def _asked(data: Data, sampler: Sampler, on_bad_rows: OnBadRows) -> tuple[list[Asked], list[str]]:
+    """The rows to answer, and what is wrong with those left out."""
+    found, bad = [], []
+    for raw in raw_rows(data):
+        try:
+            prompt, kept = parsed(raw, row_prompt)
+            if refusal := sampler.refusal(prompt):
+                raise DataError(f"{raw.origin}: {refusal}")
+        except DataError as error:
+            if on_bad_rows == "error":
+                raise
+            bad.append(str(error))
+        else:
+            found.append(Asked(kept, prompt))
+    if not found:
+        raise DataError(f"generate: none of {len(bad):,} rows can be answered. The first: {bad[0]}")
+    return found, bad
+
+
+def _answered(row: Mapping[str, Any], samples: Sequence[Sample]) -> dict[str, Any]:
+    return {
+        **row,
+        "responses": [sample.text for sample in samples],
+        "logprobs": [sample.logprob for sample in samples],
+        "response_tokens": [sample.tokens for sample in samples],
+        "finished": [sample.finished for sample in samples],
+    }
+
+
+@contextmanager
+def _opened(path: Path, identity: str, batch: int, resume: bool) -> Iterator[tuple[IO[str], int]]:
+    """The unfinished file to append to, and how many rows of it stand: whole batches, drawn together."""
+    if path.exists() and not resume:
+        raise ConfigError(f"{path}: was left by an unfinished run. Go on with --resume, or remove it.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+b") as file:
+        file.seek(0)
+        told, ends = file.readline(), [file.tell()]
+        if told.endswith(b"\n") and told.decode().strip() != identity:
+            raise ConfigError(
+                f"{path}: is of other prompts, another policy or other settings. Give those again, or remove "
+                "it."
+            )
+        if not told.endswith(b"\n"):  # new, or killed while it was begun
+            file.truncate(0)
+            file.write(f"{identity}\n".encode())
+            ends = [file.tell()]
+        else:
+            ends += [file.tell() for line in iter(file.readline, b"") if line.endswith(b"\n")]
+        done = (len(ends) - 1) // batch * batch
+        file.truncate(ends[done])
+    with path.open("a", encoding="utf-8") as lines:
+        yield lines, done
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open(encoding="utf-8") as lines:
+        next(lines)  # which run it is of
+        for line in lines:
+            yield json.loads(line)
+
+
+def _digest(asked: Sequence[Asked]) -> str:
+    digest = hashlib.sha256()
+    for each in asked:
+        digest.update(json.dumps([each.row, each.prompt], default=str).encode())
+    return digest.hexdigest()

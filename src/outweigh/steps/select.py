@@ -1,0 +1,138 @@
+"""`outweigh select`: of K responses the kept one; with gold scores what the best of n is worth."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from outweigh.data.files import RawRow, raw_rows
+from outweigh.data.pairs import Data, OnBadRows, parsed
+from outweigh.data.records import Candidates, plain
+from outweigh.data.rows import row_candidates
+from outweigh.data.writing import write_rows
+from outweigh.errors import ConfigError, DataError
+from outweigh.metrics.arrays import FloatArray
+from outweigh.models.ensemble import load_scorer
+from outweigh.models.reward import Scorer
+from outweigh.report.best_of_n import draw_best_of_n
+from outweigh.selection.curves import ORACLE, Candidate, best_of_n
+from outweigh.steps.evaluate import Model, named_models
+from outweigh.steps.record import headed, peak_memory, sources, write_json
+from outweigh.steps.score import CHUNK, score_groups
+
+LONGEST = "the longest"
+
+
+def select(
+    model: Model,
+    data: Data,
+    *,
+    out: str | Path,
+    baselines: Sequence[Model] = (),
+    gold_model: Model | None = None,
+    candidates: int | None = None,
+    on_bad_rows: OnBadRows = "error",
+    seed: int = 0,
+) -> dict[str, Any]:
+    """The results; each row of `responses` goes to `out` with the one that the model keeps.
+
+    A row gets `rewards`, `ranks` (1 the highest; equal ones in the row's order), `kept` (0-based place of
+    the first) and `response` (it itself), and of several models as one `spreads`. Where rows have `gold`,
+    or `gold_model` gives it, the results have the best-of-n curve of the model, beside those of the
+    baselines, of keeping the longest response, and of the gold itself. They and their picture are also
+    written beside `out`, as .json and .png.
+
+    Raises:
+        DataError: a row is not what it should be and `on_bad_rows` is error, or nothing can be written.
+        ConfigError: a number of candidates under two, or one model twice.
+        ModelError: a model can't be loaded.
+    """
+    if candidates is not None and candidates < 2:
+        raise ConfigError(f"candidates: got {candidates}, want two or more, or the best of n has no choice.")
+    judges = {name: _loaded(each) for name, each in named_models([model, *baselines]).items()}
+    chooser = _Chooser(judges, None if gold_model is None else _loaded(gold_model), on_bad_rows)
+    rows = write_rows(out, chooser.rows(raw_rows(data)))
+    results: dict[str, Any] = headed("select", seed) | {
+        "data": {"files": sources(data), "rows": rows, "bad_rows": chooser.bad_rows},
+        "without_gold": rows - len(chooser.given),
+        "best_of_n": None,
+    }
+    if any(len(each.gold) > 1 for each in chooser.given):
+        results["best_of_n"] = best_of_n(chooser.given, candidates=candidates, seed=seed)
+        draw_best_of_n(results["best_of_n"], beside(out, ".png"))
+    elif candidates is not None:
+        raise DataError(f"candidates: got {candidates}, but no row has gold for two responses. Leave it out.")
+    results["peak_memory_bytes"] = peak_memory()
+    write_json(beside(out, ".json"), results)
+    return results
+
+
+def beside(out: str | Path, suffix: str) -> Path:
+    """The file of that kind beside the rows: picks.jsonl.gz -> picks.json."""
+    path = Path(out)
+    return path.with_name(path.name.removesuffix(".gz").removesuffix(".jsonl") + suffix)
+
+
+class _Chooser:
+    """Rows in, rows with the kept response out; what has gold is remembered as numbers."""
+
+    def __init__(self, judges: Mapping[str, Scorer], gold_model: Scorer | None, on_bad_rows: str) -> None:
+        self.judges = judges
+        self.gold_model = gold_model
+        self.on_bad_rows = on_bad_rows
+        self.given: list[Candidate] = []
+        self.bad_rows: list[str] = []
+
+    def rows(self, rows: Iterator[RawRow]) -> Iterator[dict[str, Any]]:
+        """Each good row with what is kept of it."""
+        good = self._good(rows)
+        while chunk := list(islice(good, CHUNK)):
+            groups = [[(each.prompt, response) for response in each.responses] for _, each in chunk]
+            found = {name: score_groups(judge, groups) for name, judge in self.judges.items()}
+            golds: list[FloatArray | None] = [
+                None if each.gold is None else np.array(each.gold) for _, each in chunk
+            ]
+            if self.gold_model is not None:
+                golds = [gold for gold, _ in score_groups(self.gold_model, groups)]
+            for place, ((row, each), gold) in enumerate(zip(chunk, golds, strict=True)):
+                rewards = {name: scored[place][0] for name, scored in found.items()}
+                if gold is not None:
+                    self._remember(each, rewards, gold)
+                reward, spread = next(iter(found.values()))[place]
+                yield row | _kept(row, reward, spread, gold if self.gold_model else None)
+
+    def _good(self, rows: Iterator[RawRow]) -> Iterator[tuple[dict[str, Any], Candidates]]:
+        for raw in rows:
+            try:
+                found = parsed(raw, row_candidates)
+            except DataError as error:
+                if self.on_bad_rows == "error":
+                    raise
+                self.bad_rows.append(str(error))
+                continue
+            assert raw.values is not None  # parsed has refused what could not be read
+            yield raw.values, found
+
+    def _remember(self, row: Candidates, rewards: dict[str, FloatArray], gold: FloatArray) -> None:
+        lengths = np.array([len(plain(response)) for response in row.responses], dtype=np.float64)
+        self.given.append(Candidate(plain(row.prompt), {**rewards, LONGEST: lengths, ORACLE: gold}, gold))
+
+
+def _kept(
+    row: Mapping[str, Any], reward: FloatArray, spread: FloatArray | None, gold: FloatArray | None
+) -> dict[str, Any]:
+    order = np.argsort(-reward, kind="stable")
+    ranks = np.empty(len(reward), dtype=np.int64)
+    ranks[order] = np.arange(1, len(reward) + 1)
+    kept = int(order[0])
+    responses = row["responses"] if "responses" in row else [row["chosen"], row["rejected"]]
+    found = {"rewards": reward.tolist(), "ranks": ranks.tolist(), "kept": kept, "response": responses[kept]}
+    if spread is not None:
+        found["spreads"] = spread.tolist()
+    return found if gold is None else found | {"gold": gold.tolist()}
+
+
+def _loaded(model: Model) -> Scorer:
+    return model if isinstance(model, Scorer) else load_scorer(model)

@@ -1,0 +1,136 @@
+"""Prompts to responses in files: what is written, what a kill leaves, what is refused."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+import outweigh
+from outweigh.errors import ConfigError, DataError, ServerError
+from outweigh.generation.config import SamplingConfig, ServerConfig
+
+SHORT = SamplingConfig(n=2, max_new_tokens=6)
+
+
+def read(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def write(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def asked(count):
+    return [{"prompt": f"Name prime number {number}.", "id": number} for number in range(count)]
+
+
+def test_each_row_gets_its_responses_and_keeps_what_it_had(tiny_chat, tmp_path):
+    out = tmp_path / "made.jsonl"
+    found = outweigh.generate(asked(3), policy=tiny_chat, out=out, config=SHORT)
+    rows = read(out)
+    assert [row["id"] for row in rows] == [0, 1, 2] and rows[0]["prompt"] == "Name prime number 0."
+    assert {len(row[name]) for row in rows for name in ("responses", "logprobs", "finished")} == {2}
+    assert found["tokens"] == sum(sum(row["response_tokens"]) for row in rows)
+    assert not out.with_name("made.jsonl.unfinished").exists()
+    assert outweigh.score(next_model(tiny_chat, tmp_path), out, out=tmp_path / "scored.jsonl") == 3
+
+
+def next_model(backbone, tmp_path):
+    """A reward model of an untrained head: the next verb reads what this one wrote."""
+    from outweigh.models.loading import load_classifier, load_tokenizer
+    from outweigh.models.reward import RewardModel
+
+    tokenizer = load_tokenizer(backbone)
+    model = RewardModel(load_classifier(backbone, tokenizer), tokenizer)
+    model.save(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def test_pairs_give_their_prompts_and_leave_their_labels(tiny_chat, tmp_path):
+    pair = {"prompt": "Hi.", "chosen": "Yes", "rejected": "No", "margin": 1.0, "source": "here", "topic": 3}
+    transcript = {"chosen": "\n\nHuman: Hi\n\nAssistant: Yes", "rejected": "\n\nHuman: Hi\n\nAssistant: No"}
+    outweigh.generate([pair, transcript], policy=tiny_chat, out=tmp_path / "o.jsonl", config=SHORT)
+    first, second = read(tmp_path / "o.jsonl")
+    made = {"responses", "logprobs", "response_tokens", "finished"}
+    assert set(first) == {"prompt", "source", "topic"} | made
+    assert second["prompt"] == [{"role": "user", "content": "Hi"}]
+
+
+def test_a_killed_run_goes_on_and_ends_in_the_same_file(tiny_chat, tmp_path):
+    data = write(tmp_path / "prompts.jsonl", asked(60))
+    how = ["--policy", str(tiny_chat), "--n", "16", "--max-new-tokens", "40"]
+    whole, killed = tmp_path / "whole.jsonl", tmp_path / "killed.jsonl"
+    program = [sys.executable, "-m", "outweigh.cli.main", "generate", str(data), *how]
+    subprocess.run([*program, "--out", str(whole)], check=True, capture_output=True)
+    process = subprocess.Popen(
+        [*program, "--out", str(killed)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    unfinished = tmp_path / "killed.jsonl.unfinished"
+    until = time.monotonic() + 120
+    while time.monotonic() < until and not (unfinished.exists() and len(unfinished.read_bytes()) > 20_000):
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not killed.exists(), "it ended before it was killed"
+    assert 1 < len(unfinished.read_text().splitlines()) < 61
+    with unfinished.open("ab") as file:
+        file.write(b'{"prompt": "half a li')
+    again = subprocess.run([*program, "--out", str(killed)], capture_output=True, text=True, check=False)
+    assert again.returncode == 2 and "left by an unfinished run. Go on with --resume" in again.stderr
+    done = subprocess.run(
+        [*program, "--out", str(killed), "--resume"], capture_output=True, text=True, check=True
+    )
+    assert "of them stood from the run before" in done.stdout
+    assert killed.read_bytes() == whole.read_bytes()
+
+
+def test_what_is_unfinished_goes_on_only_with_the_same_prompts_and_settings(server, tmp_path):
+    out = tmp_path / "o.jsonl"
+    server.script = [None, None, (400, b"no more")]
+    told = ServerConfig(concurrency=1)
+    with pytest.raises(ServerError, match="no more"):
+        outweigh.generate(asked(5), policy=server.url, out=out, config=SHORT, server=told)
+    other = SamplingConfig(n=2, max_new_tokens=6, seed=1)
+    for changed in ({"data": asked(4)}, {"config": other}):
+        options = {"data": asked(5), "config": SHORT} | changed
+        with pytest.raises(ConfigError, match="other prompts, another policy or other settings"):
+            outweigh.generate(**options, policy=server.url, out=out, server=told, resume=True)
+    server.asked.clear()
+    found = outweigh.generate(asked(5), policy=server.url, out=out, config=SHORT, server=told, resume=True)
+    assert found["resumed_at"] == 2 and len(server.asked) == 3
+    assert [row["responses"][0] for row in read(out)] == [
+        f"answer to Name prime number {number}." for number in range(5)
+    ]
+
+
+def test_a_bad_row_ends_it_before_anything_is_asked_or_is_skipped_and_told(server, tmp_path):
+    rows = [{"prompt": "Hi"}, {"prompt": ""}, {"prompt": None}, {"prompt": "Ho"}]
+    with pytest.raises(DataError, match="row 2: no prompt to answer"):
+        outweigh.generate(rows, policy=server.url, out=tmp_path / "o.jsonl")
+    assert not server.asked
+    found = outweigh.generate(rows, policy=server.url, out=tmp_path / "o.jsonl", on_bad_rows="skip")
+    assert found["rows"] == 2 and len(found["bad_rows"]) == 2 and "row 3" in found["bad_rows"][1]
+    with pytest.raises(DataError, match="none of 1 rows can be answered"):
+        outweigh.generate(rows[1:2], policy=server.url, out=tmp_path / "p.jsonl", on_bad_rows="skip")
+
+
+def test_a_prompt_too_long_for_the_policy_is_named_with_its_row(tiny_chat, tmp_path):
+    rows = [{"prompt": "short"}, {"prompt": "long " * 200}]
+    with pytest.raises(DataError, match=r"row 2: prompt of 1,\d+ tokens and a response of 6 do not fit"):
+        outweigh.generate(rows, policy=tiny_chat, out=tmp_path / "o.jsonl", config=SHORT)
+
+
+def test_a_dry_run_says_what_would_be_asked(tiny_chat, tmp_path, capsys):
+    from outweigh.cli.main import main
+
+    data = write(tmp_path / "prompts.jsonl", asked(3))
+    out = str(tmp_path / "o.jsonl")
+    code = main(["generate", str(data), "--policy", str(tiny_chat), "--n", "4", "--out", out, "--dry-run"])
+    said = capsys.readouterr().out
+    assert code == 0 and "3 prompts would get 12 responses, 3,072 tokens at most" in said
+    assert not (tmp_path / "o.jsonl").exists()
