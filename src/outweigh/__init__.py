@@ -16,7 +16,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from outweigh.align.config import DPOConfig
+    from outweigh.align.config import DPOConfig, RLConfig
     from outweigh.data.config import TokenConfig
     from outweigh.data.pairs import PairSet, read_pairs
     from outweigh.denoising.policies import RepairOptions
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from outweigh.steps.denoise import denoise
     from outweigh.steps.evaluate import evaluate
     from outweigh.steps.generate import generate
+    from outweigh.steps.rl import align_rl
     from outweigh.steps.run import run
     from outweigh.steps.score import score
     from outweigh.steps.select import select
@@ -46,6 +47,7 @@ _HOME = {
     "DPOConfig": "align.config",
     "PairSet": "data.pairs",
     "ProbeConfig": "voting.config",
+    "RLConfig": "align.config",
     "RepairOptions": "denoising.policies",
     "RewardModel": "models.reward",
     "RunConfig": "steps.config",
@@ -55,6 +57,7 @@ _HOME = {
     "TrainConfig": "training.config",
     "VoteConfig": "voting.config",
     "align_dpo": "steps.align",
+    "align_rl": "steps.rl",
     "audit": "steps.audit",
     "demo": "steps.demo",
     "denoise": "steps.denoise",
@@ -75,6 +78,7 @@ __all__ = [
     "DPOConfig",
     "PairSet",
     "ProbeConfig",
+    "RLConfig",
     "RepairOptions",
     "RewardModel",
     "RunConfig",
@@ -84,6 +88,7 @@ __all__ = [
     "TrainConfig",
     "VoteConfig",
     "align_dpo",
+    "align_rl",
     "audit",
     "demo",
     "denoise",

@@ -42,7 +42,7 @@ def test_the_log_probability_of_a_response_is_the_policys_own(tiny_chat, monkeyp
     sampler, said = policy(tiny_chat, n=3, temperature=0.7, top_p=0.9, max_new_tokens=300), []
     monkeypatch.setattr(sampler.tokenizer, "decode", lambda ids, **_: said.append(ids.tolist()) or "")
     found = [sample for samples in sampler.samples(PROMPTS, 0) for sample in samples]
-    prompts = [sampler._ids(prompt) for prompt in PROMPTS for _ in range(3)]
+    prompts = [sampler.asking.ids(prompt) for prompt in PROMPTS for _ in range(3)]
     scorer = Policy.load(tiny_chat, precision="fp32")
     whole = [prompt + response for prompt, response in zip(prompts, said, strict=True)]
     expected = scorer.score_ids(whole, [len(prompt) for prompt in prompts])
@@ -77,7 +77,9 @@ def test_a_prompt_that_leaves_no_room_is_refused_with_both_lengths(tiny_chat):
 def test_a_policy_without_a_template_says_how_it_is_asked(tiny_llama, caplog):
     sampler = policy(tiny_llama, max_new_tokens=4)
     assert "has no chat template. Prompts are written as 'User: ...'" in caplog.text
-    assert sampler.renderer.opened(asked("Hi")).endswith("User: Hi\n\nAssistant:") and sampler.lead == " "
+    assert (
+        sampler.asking.renderer.opened(asked("Hi")).endswith("User: Hi\n\nAssistant:") and sampler.lead == " "
+    )
     assert len(list(sampler.samples(PROMPTS, 0))) == 3
 
 

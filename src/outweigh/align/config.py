@@ -1,8 +1,9 @@
 """What a policy's training can be told. Imports nothing heavy."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
+from outweigh.align.shaping import ShapingConfig
 from outweigh.errors import ConfigError
 from outweigh.training.config import FitConfig, TrainConfig
 
@@ -48,3 +49,82 @@ class DPOConfig(FitConfig):
         if self.loss == "squared":
             shared |= {"margin": "none", "flip_rate": "none", "cap": "none"}
         return TrainConfig(**shared, method=self.method)
+
+
+RL_RATES = {"full": 1e-6, "lora": 1e-5}
+"""Learning rates where none is given: TRL's default, and ten times it for adapters; not tuned."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RLConfig:
+    """Rounds in which a policy learns to raise a reward, through TRL."""
+
+    policy: str = "smollm2"
+    """The policy to start from: a folder, a Hub name, or the bundled smollm2."""
+    algorithm: Literal["rloo", "grpo"] = "rloo"
+    """rloo: a response's advantage is its reward less the mean of its siblings'; grpo: over their std,
+    too."""
+    rounds: int = 1
+    """Rounds; between them the reward model learns from `pairs`, where they are given."""
+    method: Literal["full", "lora"] = "lora"
+    """What is trained: every layer, or low-rank adapters."""
+    lora_rank: int = 16
+    """Rank of the adapters."""
+    lora_alpha: int = 32
+    """Their scale, divided by the rank."""
+    learning_rate: float | None = None
+    """None: 1e-6 for all layers, 1e-5 for adapters."""
+    epochs: float = 1.0
+    """Passes over the prompts, each round."""
+    batch_prompts: int = 8
+    """Prompts an optimizer step."""
+    n: int = 4
+    """Responses to each prompt, two or more."""
+    device_responses: int = 8
+    """Responses a device takes at once; smaller ones are accumulated."""
+    kl: float = 0.05
+    """Nats of reward that a nat of divergence from the first policy costs."""
+    temperature: float = 1.0
+    """Responses are drawn at it."""
+    top_p: float = 1.0
+    """And from the likeliest tokens that together have this probability."""
+    max_new_tokens: int = 128
+    """A response is cut after so many tokens."""
+    shaping: ShapingConfig = field(default_factory=ShapingConfig)
+    """What is done to rewards first."""
+    eval_prompts: int = 32
+    """Prompts kept from training to follow the rounds on, where no file of them is given."""
+    eval_n: int = 4
+    """Responses to each of those."""
+    meta_responses: int = 5
+    """Responses of the current policy to each prompt, for MetaRM between rounds."""
+    stop: bool = True
+    """End the rounds where gold falls while the reward rises."""
+    seed: int = 0
+    """Decides adapters, order and what is drawn."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """auto: bf16 where the device has it."""
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("rounds", 1),
+            ("batch_prompts", 1),
+            ("n", 2),
+            ("eval_prompts", 2),
+            ("eval_n", 1),
+        ):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name}: got {getattr(self, name)}, want {least} or more.")
+        for name, known in (("algorithm", ("rloo", "grpo")), ("method", ("full", "lora"))):
+            if getattr(self, name) not in known:
+                raise ConfigError(f"{name}: got {getattr(self, name)!r}, want {' or '.join(known)}.")
+        if (self.batch_prompts * self.n) % self.device_responses:
+            raise ConfigError(
+                f"device_responses: got {self.device_responses}, want a divisor of batch_prompts x n, "
+                f"{self.batch_prompts} x {self.n}."
+            )
+
+    @property
+    def rate(self) -> float:
+        """The learning rate."""
+        return RL_RATES[self.method] if self.learning_rate is None else self.learning_rate

@@ -1,4 +1,4 @@
-"""outweigh align dpo DATA --out DIR"""
+"""outweigh align dpo DATA --out DIR; of align rl, see align_rl."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import tyro
 
 from outweigh.align.config import DPOConfig
+from outweigh.cli import align_rl
 from outweigh.cli.parse import Common, OnBadRows, Shared, parse
 
 
@@ -16,7 +17,8 @@ class Align:
     """A policy from pairs: DIR/policy and DIR/results.json."""
 
     by: tyro.conf.Positional[Literal["dpo"]]
-    """dpo: direct preference optimisation on the pairwise equation, with every source of train."""
+    """dpo: direct preference optimisation on the pairwise equation, with every source of train. There is
+    also rl, rounds against a reward model: outweigh align rl --help."""
     data: tyro.conf.Positional[str]
     """File, folder or Hub data set to train on."""
     out: Path
@@ -33,6 +35,8 @@ class Align:
 
 def main(arguments: Sequence[str]) -> None:
     """Parses and aligns."""
+    if arguments[:1] == ["rl"]:
+        return align_rl.main(arguments[1:])
     told = parse(Align, arguments)
     from outweigh.cli.show import cap_lines, policy_lines, show, show_plan
     from outweigh.evaluation.tables import evaluation_tables

@@ -18,7 +18,7 @@ VERBS: dict[str, str] = {
     "audit": "how good the labels are: strength and wrong_probability of every pair",
     "denoise": "the pairs with their labels flipped, smoothed, margined or dropped",
     "train": "a reward model from pairs",
-    "align": "a policy from pairs, by DPO on the same equation: align dpo",
+    "align": "a policy: align dpo, from pairs on the same equation; align rl, against a reward model",
     "score": "rewards of the texts of a file",
     "evaluate": "accuracy, calibration and correlation of one or several reward models",
     "generate": "sampled responses to prompts, by a policy in memory or behind a server",

@@ -63,7 +63,7 @@ def parse(verb: type[Verb], arguments: Sequence[str]) -> Verb:
         flags += _flags({key: _yaml(value, f"--set {key}")})
     found = tyro.cli(
         verb,
-        prog=f"outweigh {verb.__module__.rpartition('.')[2]}",
+        prog=f"outweigh {verb.__module__.rpartition('.')[2].replace('_', ' ')}",
         args=[*flags, *arguments],
         registry=_registry(),
     )

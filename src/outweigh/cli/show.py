@@ -7,6 +7,8 @@ from typing import Any
 from rich.console import Console, RenderableType
 from rich.markup import escape
 
+from outweigh.align.rounds import RoundFacts
+from outweigh.align.tables import rounds_table
 from outweigh.cli.parse import Common
 from outweigh.evaluation.tables import models_table, shown
 from outweigh.selection.tables import best_of_n_table
@@ -133,6 +135,32 @@ def generation_lines(results: Mapping[str, Any], out: Path) -> list[str]:
     if bad := results["bad_rows"]:
         lines.append(f"{len(bad):,} bad rows are left out, the first: {bad[0]}")
     return lines
+
+
+def rl_plan_lines(plan: Mapping[str, Any]) -> list[str]:
+    """What the rounds would draw and train on, in words."""
+    return [
+        f"{plan['rounds']} rounds of {plan['steps']:,} steps over {plan['prompts']:,} prompts, followed on "
+        f"{plan['followed']:,} others; {len(plan['bad_rows']):,} rows skipped.",
+        f"Up to {plan['responses']:,} responses to draw, {plan['tokens']:,} tokens at most.",
+        f"Would write {', '.join(plan['writes'])}.",
+    ]
+
+
+def round_lines(results: Mapping[str, Any], out: Path) -> list[RenderableType]:
+    """Rounds of reinforcement learning: the table, the alarms, and which policy was kept."""
+    rounds: list[RoundFacts] = results["rounds"]
+    lines: list[RenderableType] = [rounds_table(rounds)]
+    for facts in rounds:
+        lines += [
+            f"Alarm {name} in round {facts.round}: {each['cause']}. {each['remedy']}"
+            for name, each in facts.alarms.items()
+        ]
+    if "stopped" in results:
+        lines.append(f"Stopped after round {results['stopped']}: more would over-optimise.")
+    why = "of most gold" if rounds[-1].gold is not None else "the last one, as nothing tells gold"
+    lines.append(f"The policy of round {results['kept']} ({why}) is in {out / 'policy'}.")
+    return [*lines, f"The curves are in {out / 'rounds.png'}."]
 
 
 def selection_lines(results: Mapping[str, Any], out: Path) -> list[RenderableType]:

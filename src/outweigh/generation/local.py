@@ -1,6 +1,5 @@
 """Sampling from a policy in memory: each prompt is read once, its cache shared by its n responses."""
 
-import logging
 from collections.abc import Iterable, Iterator, Sequence
 from inspect import signature
 from itertools import islice
@@ -12,19 +11,16 @@ from torch import Tensor
 from transformers import DynamicCache, GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from outweigh.data.records import Text
-from outweigh.data.rendering import Renderer
-from outweigh.errors import DataError
+from outweigh.generation.asking import Asking
 from outweigh.generation.config import SamplingConfig
 from outweigh.generation.samples import Sample, Sampler
-from outweigh.models.loading import load_tokenizer, quiet
+from outweigh.models.loading import quiet
 from outweigh.models.policy import filler, load_policy
 from outweigh.models.precision import Precision, autocast_dtype, default_device
 
 BATCH_RESPONSES = {"cuda": 256}
 """Responses drawn at once, by kind of device."""
 FEWEST = 32  # on any other
-
-log = logging.getLogger(__name__)
 
 
 class LocalPolicy(Sampler):
@@ -45,36 +41,24 @@ class LocalPolicy(Sampler):
     ) -> None:
         self.config = config
         self.device = default_device()
-        self.tokenizer = load_tokenizer(name, own_pad=False)
-        if not self.tokenizer.chat_template:
-            log.warning("%s: has no chat template. Prompts are written as 'User: ...', 'Assistant:'.", name)
-        self.renderer = Renderer(self.tokenizer)
+        self.asking = Asking(name)
+        self.tokenizer = self.asking.tokenizer
         model = load_policy(name).eval()
         self.model = model.to(self.device, autocast_dtype(self.device, precision) or torch.float32)
-        self.context = int(getattr(model.config, "max_position_embeddings", None) or 2**31)
         batch = batch or BATCH_RESPONSES.get(self.device.type, FEWEST)
         self.batch_prompts = max(1, batch // config.n)
         self.generation = self._generation()
 
     def refusal(self, prompt: Text) -> str:
         """Why this prompt can't be answered; empty where it can."""
-        try:
-            tokens = len(self._ids(prompt))
-        except DataError as error:
-            return str(error)
-        if tokens + self.config.max_new_tokens <= self.context:
-            return ""
-        return (
-            f"prompt of {tokens:,} tokens and a response of {self.config.max_new_tokens:,} do not fit the "
-            f"policy's {self.context:,}. Shorten it, or lower max_new_tokens."
-        )
+        return self.asking.refusal(prompt, self.config.max_new_tokens)
 
     def samples(self, prompts: Iterable[Text], first: int) -> Iterator[Sequence[Sample]]:
         """The n responses to each prompt; batches begin at `first`, so that a job can go on at one."""
         prompts = iter(prompts)
         while batch := list(islice(prompts, self.batch_prompts)):
             seed = int(np.random.SeedSequence([self.config.seed, first]).generate_state(1)[0])
-            yield from self._batch([self._ids(prompt) for prompt in batch], seed)
+            yield from self._batch([self.asking.ids(prompt) for prompt in batch], seed)
             first += len(batch)
 
     @torch.inference_mode()
@@ -134,7 +118,7 @@ class LocalPolicy(Sampler):
         told = told if isinstance(told, list) else [told]
         ends = {*told, self.tokenizer.eos_token_id} - {None}
         self.ends = torch.tensor(sorted(ends), dtype=torch.long)
-        self.lead = self.renderer.lead()
+        self.lead = self.asking.renderer.lead()
         warm = {"temperature": self.config.temperature, "top_p": self.config.top_p, "top_k": 0}
         return GenerationConfig(
             max_new_tokens=self.config.max_new_tokens,
@@ -143,10 +127,6 @@ class LocalPolicy(Sampler):
             do_sample=self.config.temperature > 0,
             **(warm if self.config.temperature > 0 else {}),
         )
-
-    def _ids(self, prompt: Text) -> list[int]:
-        text = self.renderer.opened(prompt)
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 class _Recorder(LogitsProcessor):

@@ -1,0 +1,110 @@
+"""What keeping the best of n by a reward model trained here is worth, beside the longest response and chance.
+
+    python bench/best_of_n.py --split validation --seeds 0
+    python bench/best_of_n.py --split test --seeds 0 1 2
+
+One listwise training over rankings of up to eight responses of `arena_bon.train` and `alpaca_bon.train`,
+drawn `--repeats` times, and the first `--rmb` pairs of `rmb.train`. With validation a quarter of their
+prompts is judged on instead, and not trained on. Prints a JSON line a seed and file: gold of the best, and
+its gains.
+"""
+
+import argparse
+import json
+import random
+import tempfile
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import outweigh
+from outweigh.data.config import TokenConfig
+from outweigh.data.files import raw_rows
+from outweigh.data.writing import write_rows
+from outweigh.training.config import TrainConfig
+
+Rows = list[dict[str, Any]]
+FILES = ("arena_bon", "alpaca_bon")
+LARGEST = 8  # responses a ranking
+
+
+def read(path: Path, count: int | None = None) -> Rows:
+    """The rows of a file, the first of them where a number is given."""
+    return [raw.values for raw in islice(raw_rows(path), count) if raw.values is not None]
+
+
+def groups(row: dict[str, Any], toss: random.Random) -> Rows:
+    """The responses in groups of up to eight, by chance: the ties of a longer ranking can't be counted
+    out."""
+    places = toss.sample(range(len(row["gold"])), len(row["gold"]))
+    found = [places[at : at + LARGEST] for at in range(0, len(places), LARGEST)]
+    return [
+        {
+            "prompt": row["prompt"],
+            **{key: [row[key][place] for place in each] for key in ("responses", "gold")},
+        }
+        for each in found
+        if len({row["gold"][place] for place in each}) > 1
+    ]
+
+
+def parted(data: Path, split: str, repeats: int, seed: int) -> tuple[Rows, dict[str, Rows]]:
+    """Rows to train on, and those to judge on by the name of their file."""
+    trained: Rows = []
+    toss = random.Random(seed)
+    judged: dict[str, Rows] = {}
+    for name in FILES:
+        rows = read(data / f"{name}.train.jsonl.gz")
+        if split == "test":
+            judged[name] = read(data / f"{name}.test.jsonl.gz")
+        else:
+            toss.shuffle(rows)
+            kept = len(rows) * 3 // 4
+            rows, judged[name] = rows[:kept], rows[kept:]
+        trained += [group for row in rows for _ in range(repeats) for group in groups(row, toss)]
+    return trained, judged
+
+
+def main() -> None:
+    """Trains and judges once a seed."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--split", choices=("validation", "test"), default="validation")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--rmb", type=int, default=2000)
+    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--max-tokens", type=int, default=320)
+    parser.add_argument("--learning-rate", type=float, default=5e-5)
+    told = parser.parse_args()
+    for seed in told.seeds:
+        rows, judged = parted(told.data, told.split, told.repeats, seed)
+        rows += read(told.data / "rmb.train.jsonl.gz", told.rmb)
+        config = TrainConfig(
+            objective="listwise",
+            learning_rate=told.learning_rate,
+            batch_pairs=8,
+            seed=seed,
+            validation=0.0,
+            tokens=TokenConfig(max_tokens=told.max_tokens),
+        )
+        with tempfile.TemporaryDirectory() as place:
+            data = Path(place) / "rankings.jsonl"
+            write_rows(data, rows)
+            outweigh.train(data, out=Path(place) / "run", config=config)
+            for name, candidates in judged.items():
+                picks = Path(place) / f"{name}.jsonl"
+                found = outweigh.select(Path(place) / "run" / "model", candidates, out=picks, seed=seed)
+                curve = found["best_of_n"]
+                kept = {judge: each.gold.value[-1] for judge, each in curve.curves.items()}
+                gains = {judge: [each.value, each.low, each.high] for judge, each in curve.gains.items()}
+                first = next(iter(curve.curves.values()))
+                said = {"file": name, "split": told.split, "seed": seed, "prompts": curve.prompts}
+                said |= {"n": curve.candidates, "random": curve.random.value, "kept": kept, "gains": gains}
+                said |= {"best_n": first.best_n, "over_optimised_from": first.over_optimised_from}
+                print(json.dumps(said | {"curve": first.gold.value}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""What a round has made of the policy: reward, gold, divergence, length, diversity; and when to worry."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from outweigh.metrics.arrays import FloatArray
+from outweigh.metrics.intervals import Estimate, Unit, bootstrap_mean
+
+FURTHER = 3.0  # times the divergence of the round before that is a spike
+FAR = 10.0  # nats a response, under which no divergence is called one
+SPIKE, SPIKES = 1.0, 10.0  # a step's divergence: nats a token, and times the median step of its round
+LONGER = 1.5  # times the first policy's length
+SAMER = 0.5  # of the first policy's diversity
+
+
+class Answers(NamedTuple):
+    """n responses of one policy to each of P prompts, as numbers."""
+
+    reward_PN: FloatArray  # by the reward model that the first round began with
+    gold_PN: FloatArray | None
+    log_ratio_PN: FloatArray  # log p(response) less that of the first policy, nats
+    tokens_PN: FloatArray
+    finished_PN: FloatArray  # 1 where it ended by itself
+    diversity_P: FloatArray
+
+    def to_dict(self) -> dict[str, Any]:
+        """For a file that a resumed run reads."""
+        return {name: None if each is None else each.tolist() for name, each in self._asdict().items()}
+
+    @classmethod
+    def of(cls, written: Mapping[str, Any]) -> "Answers":
+        """The answers of such a file."""
+        found: dict[str, Any] = {
+            key: None if each is None else np.array(each) for key, each in written.items()
+        }
+        return cls(**found)
+
+
+@dataclass(frozen=True, slots=True)
+class RoundFacts:
+    """A round in figures over the followed prompts. Gains are over the first policy, by prompt."""
+
+    round: int  # 0: the policy that the first round began with
+    reward: Estimate
+    reward_gain: Estimate
+    gold: Estimate | None
+    gold_gain: Estimate | None
+    divergence: Estimate
+    """Mean log-ratio to the first policy, nats a response: an estimate of the KL divergence."""
+    tokens: Estimate
+    finished: float
+    """Share of responses that ended by themselves."""
+    diversity: Estimate
+    """Share of distinct pairs of neighbouring words among those of a prompt's responses."""
+    wins: Mapping[str, float] | None
+    """win, tie, lose: a response against one of the first policy's to the same prompt, by gold, else
+    reward."""
+    alarms: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For results.json."""
+        return asdict(self)
+
+
+ALARMS = {
+    "over-optimisation": (
+        "the reward rose while gold fell below that of an earlier round by more than chance",
+        "Take that round's policy. Raise kl, train fewer rounds, or repair the reward model (MetaRM, "
+        "margins).",
+    ),
+    "divergence": (
+        "the policy moved suddenly far from the first one, in a step or since the round before",
+        "Raise kl or lower the learning rate.",
+    ),
+    "length": (
+        "responses are half as long again as the first policy's",
+        "See whether the reward model prefers length: outweigh evaluate shows it. Raise kl.",
+    ),
+    "diversity": (
+        "responses to one prompt have become alike",
+        "Raise kl or the temperature, or train less.",
+    ),
+}
+
+
+def diversity(responses: Sequence[str]) -> float:
+    """Distinct pairs of neighbouring words over all such pairs in the responses to one prompt; 1 of none."""
+    words = [response.split() for response in responses]
+    pairs = [pair for each in words for pair in pairwise(each)]
+    return len(set(pairs)) / len(pairs) if pairs else 1.0
+
+
+def round_facts(
+    rounds: Sequence[Answers], log: Sequence[Mapping[str, float]] = (), *, seed: int = 0
+) -> RoundFacts:
+    """The facts of the last of the rounds, the first of which is the policy that they began with.
+
+    `log` is that of the round's training, a `kl` each step.
+    """
+    first, last = rounds[0], rounds[-1]
+
+    def mean(value_P: FloatArray) -> Estimate:
+        unit = Unit("prompt", np.arange(len(value_P)), len(value_P))
+        return bootstrap_mean(value_P, unit, seed=seed)
+
+    gold = None if last.gold_PN is None else last.gold_PN.mean(axis=1)
+    gold_gain = None if gold is None or first.gold_PN is None else gold - first.gold_PN.mean(axis=1)
+    judge = "reward_PN" if gold_gain is None else "gold_PN"
+    return RoundFacts(
+        round=len(rounds) - 1,
+        reward=mean(last.reward_PN.mean(axis=1)),
+        reward_gain=mean(last.reward_PN.mean(axis=1) - first.reward_PN.mean(axis=1)),
+        gold=None if gold is None else mean(gold),
+        gold_gain=None if gold_gain is None else mean(gold_gain),
+        divergence=mean(last.log_ratio_PN.mean(axis=1)),
+        tokens=mean(last.tokens_PN.mean(axis=1)),
+        finished=float(last.finished_PN.mean()),
+        diversity=mean(last.diversity_P),
+        wins=_wins(getattr(last, judge), getattr(first, judge)) if len(rounds) > 1 else None,
+        alarms={
+            name: dict(zip(("cause", "remedy"), ALARMS[name], strict=True))
+            for name in _alarms(rounds, log, seed)
+        },
+    )
+
+
+def _wins(new_PN: FloatArray, old_PN: FloatArray) -> dict[str, float]:
+    """How often a response of the one policy has more than one of the other's to the same prompt."""
+    sign_PNN = np.sign(new_PN[:, :, None] - old_PN[:, None, :])
+    return {name: float((sign_PNN == sign).mean()) for name, sign in (("win", 1), ("tie", 0), ("lose", -1))}
+
+
+def _alarms(rounds: Sequence[Answers], log: Sequence[Mapping[str, float]], seed: int) -> list[str]:
+    """Names of the alarms that the last round gives."""
+    if len(rounds) < 2:
+        return []
+    first, before, last = rounds[0], rounds[-2], rounds[-1]
+    found = ["over-optimisation"] if _over_optimised(rounds, seed) else []
+    far, was = last.log_ratio_PN.mean(), before.log_ratio_PN.mean()
+    leapt = len(rounds) > 2 and far > FAR and far > FURTHER * max(was, 0.0)
+    steps = [entry["kl"] for entry in log if "kl" in entry]
+    if leapt or (steps and max(steps) > max(SPIKE, SPIKES * float(np.median(steps)))):
+        found.append("divergence")
+    if last.tokens_PN.mean() > LONGER * first.tokens_PN.mean():
+        found.append("length")
+    if last.diversity_P.mean() < SAMER * first.diversity_P.mean():
+        found.append("diversity")
+    return found
+
+
+def _over_optimised(rounds: Sequence[Answers], seed: int) -> bool:
+    """Whether gold is below that of the round of most gold, by an interval without 0, though the reward
+    rose."""
+    golds = [each.gold_PN for each in rounds if each.gold_PN is not None]
+    if len(golds) < len(rounds):
+        return False
+    best = int(np.argmax([gold.mean() for gold in golds]))
+    lost = (golds[best] - golds[-1]).mean(axis=1)
+    fell = bootstrap_mean(lost, Unit("prompt", np.arange(len(lost)), len(lost)), seed=seed).low
+    rose = rounds[-1].reward_PN.mean() > rounds[best].reward_PN.mean()
+    return bool(rose and fell is not None and fell > 0)

@@ -1,0 +1,28 @@
+"""The reward model that a trainer's function scores with, loaded once a process."""
+
+import os
+from functools import cache
+
+from outweigh.errors import ConfigError
+from outweigh.models.ensemble import load_scorer
+from outweigh.models.reward import Scorer
+
+VARIABLE = "OUTWEIGH_REWARD_MODEL"
+
+
+@cache
+def _loaded(name: str) -> Scorer:
+    return load_scorer(name)
+
+
+def reward_model(name: str | None = None) -> Scorer:
+    """The model of that name, or of the one that the environment names in OUTWEIGH_REWARD_MODEL.
+
+    Raises:
+        ConfigError: neither is given.
+        ModelError: it can't be loaded.
+    """
+    name = name or os.environ.get(VARIABLE)
+    if not name:
+        raise ConfigError(f"no reward model. Set {VARIABLE} to a folder, a Hub name, or mean:A,B.")
+    return _loaded(str(name))

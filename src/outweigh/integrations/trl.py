@@ -1,0 +1,47 @@
+"""For TRL's GRPO and RLOO: `reward_funcs=[RewardFunction("run/model")]`, or on its command line
+`--reward_funcs outweigh.integrations.trl.reward_func` with the model named in OUTWEIGH_REWARD_MODEL.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from outweigh.align.shaping import ShapingConfig, shaped
+from outweigh.integrations.model import reward_model
+from outweigh.models.reward import Messages, Scorer
+
+RAW = ShapingConfig(clip=None)
+REFERENCE = "reference_reward"
+"""Column of the data with the reward of a reference response to each prompt."""
+
+
+class RewardFunction:
+    """Rewards of completions, as TRL asks for them; unlike its own scoring it needs no shared tokenizer.
+
+    With `shaping` against a reference, the data has a column `reference_reward`.
+
+    Raises:
+        ConfigError, ModelError: no model is named, or it can't be loaded.
+    """
+
+    def __init__(self, model: str | Path | Scorer | None = None, shaping: ShapingConfig = RAW) -> None:
+        self.model = (
+            model if isinstance(model, Scorer) else reward_model(None if model is None else str(model))
+        )
+        self.shaping = shaping
+        self.__name__ = "outweigh"  # under which TRL logs it
+
+    def __call__(
+        self, prompts: Sequence[Messages], completions: Sequence[Messages], **columns: Any
+    ) -> list[float]:
+        """One reward a completion, in nats of log-odds unless shaped."""
+        reward = self.model.score(prompts, completions)
+        reference = np.asarray(columns[REFERENCE], dtype=np.float64) if REFERENCE in columns else None
+        return [float(each) for each in shaped(reward, self.shaping, reference)]
+
+
+def reward_func(prompts: Sequence[Messages], completions: Sequence[Messages], **columns: Any) -> list[float]:
+    """One raw reward a completion, by the model that OUTWEIGH_REWARD_MODEL names."""
+    return RewardFunction()(prompts, completions, **columns)

@@ -1,0 +1,139 @@
+"""Each function, called as its trainer calls it; TRL for real."""
+
+import importlib.util
+import inspect
+
+import numpy as np
+import pytest
+import torch
+
+from outweigh.align.shaping import ShapingConfig
+from outweigh.errors import ConfigError, DataError
+from outweigh.integrations import openrlhf, verl
+from outweigh.integrations.trl import RewardFunction, reward_func
+from outweigh.models.loading import load_classifier, load_tokenizer
+from outweigh.models.reward import RewardModel
+
+
+@pytest.fixture(scope="module")
+def model(tiny_chat, tmp_path_factory):
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("reward")
+    tokenizer = load_tokenizer(tiny_chat)
+    RewardModel(load_classifier(tiny_chat, tokenizer), tokenizer).save(folder)
+    return folder
+
+
+@pytest.fixture
+def named(model, monkeypatch):
+    monkeypatch.setenv("OUTWEIGH_REWARD_MODEL", str(model))
+
+
+def as_the_peer_loads_it(module, name):
+    """The function out of the module's file, as verl and OpenRLHF import it."""
+    spec = importlib.util.spec_from_file_location("custom_module", inspect.getfile(module))
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return getattr(loaded, name)
+
+
+PROMPTS, RESPONSES = ["Name a prime.", "Name another."], ["Seven.", "Eleven, I think."]
+
+
+def test_trl_gets_a_reward_for_strings_and_for_messages(model, named):
+    expected = RewardModel.load(model).score(PROMPTS, RESPONSES)
+    asked = [[{"role": "user", "content": each}] for each in PROMPTS]
+    said = [[{"role": "assistant", "content": each}] for each in RESPONSES]
+    extra = {"completion_ids": [[1], [2]], "trainer_state": None, "log_extra": print, "environments": None}
+    for prompts, completions in ((PROMPTS, RESPONSES), (asked, said)):
+        found = reward_func(prompts=prompts, completions=completions, **extra)
+        assert all(type(each) is float for each in found)
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("algorithm", ["grpo", "rloo"])
+def test_trl_trains_a_policy_on_our_rewards(algorithm, model, tiny_chat, tmp_path):
+    trl = pytest.importorskip("trl")
+    import datasets
+
+    config, trainer = {
+        "grpo": (trl.GRPOConfig, trl.GRPOTrainer),
+        "rloo": (trl.RLOOConfig, trl.RLOOTrainer),
+    }[algorithm]
+    arguments = config(
+        output_dir=str(tmp_path),
+        use_cpu=True,
+        bf16=False,
+        max_steps=2,
+        per_device_train_batch_size=4,
+        num_generations=2,
+        max_completion_length=6,
+        logging_steps=1,
+        report_to=[],
+        save_strategy="no",
+    )
+    asked = [{"prompt": [{"role": "user", "content": f"Name prime {n}."}]} for n in range(8)]
+    seen = []
+    function = RewardFunction(model)
+    original = function.model.score
+    function.model.score = lambda prompts, responses: (
+        seen.append(len(prompts)) or original(prompts, responses)
+    )
+    run = trainer(
+        model=str(tiny_chat),
+        reward_funcs=[function],
+        args=arguments,
+        train_dataset=datasets.Dataset.from_list(asked),
+    )
+    run.train()
+    assert seen and all(count == 4 for count in seen)
+    assert any("rewards/outweigh/mean" in entry for entry in run.state.log_history)
+
+
+def test_rewards_are_shaped_as_told(model):
+    raw = np.array(RewardFunction(model)(PROMPTS, RESPONSES))
+    against = ShapingConfig(against="reference", clip=None)
+    found = RewardFunction(model, against)(PROMPTS, RESPONSES, reference_reward=[raw[0], raw[1] - 2.0])
+    np.testing.assert_allclose(found, [0.5, 1 / (1 + np.exp(-2.0))], rtol=1e-6)
+    with pytest.raises(ConfigError, match="no reference reward is given"):
+        RewardFunction(model, against)(PROMPTS, RESPONSES)
+
+
+def test_verl_gets_the_score_of_one_solution(model, named):
+    compute_score = as_the_peer_loads_it(verl, "compute_score")
+    found = compute_score(
+        data_source="mine",
+        solution_str=RESPONSES[0],
+        ground_truth=None,
+        extra_info={"index": 0, "prompt": PROMPTS[0]},
+    )
+    expected = RewardModel.load(model).score(PROMPTS[:1], RESPONSES[:1])[0]
+    assert found == {"score": pytest.approx(expected, rel=1e-5)}
+    chat = {"question": [{"role": "user", "content": PROMPTS[0]}]}
+    same = compute_score("mine", RESPONSES[0], None, chat, model=str(model), prompt_key="question", reward=0)
+    assert same == pytest.approx(found)
+    with pytest.raises(DataError, match="extra_info has no 'prompt', got index"):
+        compute_score("mine", RESPONSES[0], None, {"index": 0})
+
+
+def test_openrlhf_gets_tensors_for_rendered_texts(model, named):
+    ours = RewardModel.load(model)
+    from outweigh.data.records import Message
+
+    rendered = [
+        ours.renderer((Message("user", prompt),), (Message("assistant", response),)).text
+        for prompt, response in zip(PROMPTS, RESPONSES, strict=True)
+    ]
+    reward = as_the_peer_loads_it(openrlhf, "reward_func")
+    for texts in (rendered, rendered[:1]):
+        found = reward(texts, PROMPTS[: len(texts)], [None] * len(texts))
+        assert found["rewards"].shape == (len(texts),) and found["rewards"].dtype == torch.float32
+        expected = ours.score(PROMPTS, RESPONSES)[: len(texts)]
+        np.testing.assert_allclose(found["scores"], expected, rtol=1e-5)
+    assert set(found) == {"rewards", "scores", "extra_logs"}
+
+
+def test_without_a_model_the_variable_is_named(monkeypatch):
+    monkeypatch.delenv("OUTWEIGH_REWARD_MODEL", raising=False)
+    with pytest.raises(ConfigError, match="Set OUTWEIGH_REWARD_MODEL"):
+        reward_func(prompts=PROMPTS, completions=RESPONSES)

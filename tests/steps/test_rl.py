@@ -1,0 +1,222 @@
+"""Rounds of reinforcement learning on files, with tiny models: TRL for real, MetaRM between, killed and
+resumed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+import outweigh
+from outweigh.align.config import RLConfig
+from outweigh.align.shaping import ShapingConfig
+from outweigh.data.config import TokenConfig
+from outweigh.errors import ConfigError, DataError
+from outweigh.models.loading import load_classifier, load_tokenizer
+from outweigh.models.policy import load_policy
+from outweigh.models.reward import RewardModel
+from outweigh.training.config import MetaConfig, TrainConfig
+
+pytest.importorskip("trl")
+
+QUICK = {
+    "n": 2,
+    "batch_prompts": 4,
+    "device_responses": 4,
+    "max_new_tokens": 8,
+    "eval_prompts": 4,
+    "eval_n": 2,
+    "learning_rate": 1e-3,
+    "precision": "fp32",
+}
+PROMPTS = [{"prompt": f"Name prime number {number}."} for number in range(12)]
+REWARD = TrainConfig(
+    batch_pairs=16, precision="fp32", tokens=TokenConfig(max_tokens=96), meta=MetaConfig(prompts=4)
+)
+
+
+@pytest.fixture(scope="module")
+def judge(tiny_chat, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("judge")
+    torch.manual_seed(0)
+    tokenizer = load_tokenizer(tiny_chat)
+    RewardModel(load_classifier(tiny_chat, tokenizer), tokenizer, TokenConfig(max_tokens=96)).save(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pairs_file(wordy_pairs, tmp_path_factory):
+    path = tmp_path_factory.mktemp("pairs") / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in wordy_pairs))
+    return path
+
+
+@pytest.fixture(scope="module")
+def two_rounds(tiny_chat, judge, pairs_file, tmp_path_factory):
+    out = tmp_path_factory.mktemp("rl") / "out"
+    config = RLConfig(policy=str(tiny_chat), rounds=2, **QUICK)
+    found = outweigh.align_rl(
+        PROMPTS, reward_model=judge, gold_model=judge, pairs=pairs_file, reward=REWARD, out=out, config=config
+    )
+    return out, found
+
+
+def test_two_rounds_leave_policies_reward_models_curves_and_facts(two_rounds, tiny_chat):
+    out, found = two_rounds
+    assert [facts.round for facts in found["rounds"]] == [0, 1, 2]
+    assert found["data"] == {"prompts": 8, "followed": 4, "bad_rows": []}
+    assert found["reward_models"][1] == str(out / "round_2" / "reward" / "model")
+    assert found["rounds"][0].divergence.value == 0 != found["rounds"][2].divergence.value
+    assert all(len(log) == 2 for log in found["log"])  # two batches of four prompts a round
+    assert sum(found["rounds"][1].wins.values()) == pytest.approx(1)
+    assert (out / "rounds.png").read_bytes().startswith(b"\x89PNG")
+    written = json.loads((out / "results.json").read_text())
+    assert written["rounds"][2]["reward_gain"]["value"] == found["rounds"][2].reward_gain.value
+    load_policy(out / "policy")
+    kept = (out / "policy" / "model.safetensors").read_bytes()
+    assert kept == (out / f"round_{found['kept']}" / "policy" / "model.safetensors").read_bytes()
+
+
+def test_a_round_goes_on_from_the_weights_of_the_one_before_with_the_first_as_reference(
+    two_rounds, tiny_chat
+):
+    out, _ = two_rounds
+    first, one, two = (
+        dict(load_policy(each).named_parameters())
+        for each in (tiny_chat, out / "round_1" / "policy", out / "round_2" / "policy")
+    )
+
+    def apart(a, b):
+        return sum(float((a[name] - b[name]).detach().norm()) for name in a)
+
+    assert 0 < apart(one, two) < apart(first, one) + apart(first, two)
+    assert apart(first, two) > apart(first, one)  # as it does where steps add up
+    kl = [json.loads((out / f"round_{n}" / "log.json").read_text())["log"][0]["kl"] for n in (1, 2)]
+    assert (
+        kl[0] == 0 != kl[1]
+    )  # an estimate, of either sign: the second round begins away from the first policy
+
+
+def test_metarm_saw_what_the_policy_says_now(two_rounds):
+    out, _ = two_rounds
+    shifted = [json.loads(line) for line in (out / "round_2" / "shifted.jsonl").read_text().splitlines()]
+    assert len(shifted) == 8 and all(len(row["responses"]) == 5 for row in shifted)
+
+
+def test_a_folder_with_a_run_is_gone_on_with_only_by_the_same_settings(
+    two_rounds, tiny_chat, judge, pairs_file
+):
+    out, found = two_rounds
+    config = RLConfig(policy=str(tiny_chat), rounds=2, **QUICK)
+    how = {"reward_model": judge, "gold_model": judge, "pairs": pairs_file, "reward": REWARD, "out": out}
+    with pytest.raises(ConfigError, match=r"holds a run\. Go on with --resume"):
+        outweigh.align_rl(PROMPTS, config=config, **how)
+    with pytest.raises(ConfigError, match="of other prompts or settings"):
+        outweigh.align_rl(PROMPTS[:11], config=config, resume=True, **how)
+    began = time.monotonic()
+    again = outweigh.align_rl(PROMPTS, config=config, resume=True, **how)
+    assert again["rounds"][2].reward == found["rounds"][2].reward
+    assert time.monotonic() - began < 20  # nothing is trained or drawn again
+
+
+def test_a_run_killed_within_a_round_goes_on_to_its_end(tiny_chat, judge, tmp_path):
+    data = tmp_path / "prompts.jsonl"
+    data.write_text("".join(json.dumps({"prompt": f"Say {number}."}) + "\n" for number in range(44)))
+    options = {**QUICK, "batch_prompts": 2, "policy": str(tiny_chat), "rounds": 2}
+    flags = [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    out = tmp_path / "out"
+    program = [sys.executable, "-m", "outweigh.cli.main", "align", "rl", str(data), "--out", str(out)]
+    program += ["--reward-model", str(judge), *flags]
+    process = subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 240
+    while time.monotonic() < until and not list((out / "round_1" / "checkpoints").glob("checkpoint-*")):
+        assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (out / "round_1" / "policy").exists()
+    done = subprocess.run([*program, "--resume"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "The policy of round 2 (the last one, as nothing tells gold)" in done.stdout
+    assert "FutureWarning" not in done.stderr
+    log = json.loads((out / "round_1" / "log.json").read_text())["log"]
+    assert [entry["step"] for entry in log] == list(range(1, 21))
+
+
+def test_full_training_and_a_reference_reward_work_without_gold(tiny_chat, judge, tmp_path):
+    config = RLConfig(
+        policy=str(tiny_chat),
+        method="full",
+        algorithm="grpo",
+        rounds=2,
+        shaping=ShapingConfig(against="reference"),
+        **QUICK,
+    )
+    found = outweigh.align_rl(PROMPTS, reward_model=judge, out=tmp_path / "out", config=config)
+    assert all(0 < entry["reward"] < 1 for log in found["log"] for entry in log)  # chances
+    assert found["rounds"][2].gold is None and found["kept"] == 2
+    start = load_policy(tiny_chat).state_dict()
+    end = load_policy(tmp_path / "out" / "policy").state_dict()
+    assert any(not torch.equal(start[name], end[name]) for name in start)
+
+
+def test_a_reward_that_wants_a_letter_is_raised(tiny_chat, tmp_path, monkeypatch):
+    """A rule in place of a model: the share of responses' characters that are a lower e."""
+    from outweigh.models.reward import Scorer
+    from outweigh.steps import rl
+
+    class LikesE(Scorer):
+        def score_texts(self, texts):
+            said = [response[0].content for _, response in texts]
+            return np.array([10.0 * each.count("e") / max(1, len(each)) for each in said])
+
+    monkeypatch.setattr(rl, "load_scorer", lambda name: LikesE())
+    quick = QUICK | {"n": 8, "device_responses": 32, "epochs": 15.0, "learning_rate": 5e-3, "eval_n": 16}
+    config = RLConfig(policy=str(tiny_chat), method="full", kl=0.0, **quick)
+    found = outweigh.align_rl(PROMPTS, reward_model="rule", out=tmp_path / "out", config=config)
+    assert found["rounds"][1].reward_gain.low > 0
+
+
+@pytest.mark.parametrize(
+    ("prompts", "settings", "said"),
+    [
+        (PROMPTS[:4], {}, "got 4 distinct prompts, want more than the 4"),
+        (PROMPTS[:6], {}, "got 2 prompts to train on, want a batch of 4"),
+        ([{"prompt": "long " * 200}, *PROMPTS], {}, r"row 1: prompt of 1,\d+ tokens .* do not fit"),
+        ([{"prompt": ""}, *PROMPTS], {}, "row 1: no prompt to answer"),
+    ],
+)
+def test_prompts_that_will_not_do_are_refused_before_anything_is_trained(
+    prompts, settings, said, tiny_chat, judge, tmp_path
+):
+    config = RLConfig(policy=str(tiny_chat), **(QUICK | settings))
+    with pytest.raises(DataError, match=said):
+        outweigh.align_rl(prompts, reward_model=judge, out=tmp_path / "out", config=config)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"n": 1}, {"rounds": 0}, {"algorithm": "ppo"}, {"method": "frozen"}, {"device_responses": 5}],
+)
+def test_settings_without_a_sense_are_refused(settings):
+    with pytest.raises(ConfigError, match="got"):
+        RLConfig(**settings)
+
+
+def test_a_dry_run_counts_what_would_be_drawn(tiny_chat, judge, tmp_path, capsys):
+    from outweigh.cli.main import main
+
+    data = tmp_path / "prompts.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in PROMPTS))
+    flags = [part for name, value in QUICK.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    how = ["align", "rl", str(data), "--reward-model", str(judge), "--policy", str(tiny_chat)]
+    assert main([*how, "--out", str(tmp_path / "o"), "--dry-run", *flags]) == 0
+    said = capsys.readouterr().out
+    assert "1 rounds of 2 steps over 8 prompts, followed on 4 others" in said
+    assert "Up to 32 responses to draw, 256 tokens at most" in said
