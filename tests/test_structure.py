@@ -12,18 +12,8 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "outweigh"
 LAYERS = [
     *("errors", "optional", "progress", "data", "metrics", "objectives", "models", "training", "voting"),
-    *(
-        "auditing",
-        "denoising",
-        "evaluation",
-        "generation",
-        "selection",
-        "align",
-        "report",
-        "steps",
-        "study",
-        "cli",
-    ),
+    *("auditing", "denoising", "evaluation", "generation", "selection", "align", "integrations", "report"),
+    *("steps", "study", "cli"),
 ]
 FILES = sorted(path for path in SOURCE.rglob("*.py"))
 
@@ -85,7 +75,10 @@ def test_importing_outweigh_or_asking_for_help_loads_no_torch():
     assert "outweigh VERB --help" in done.stdout
 
 
-@pytest.mark.parametrize("verb", ["run", "audit", "denoise", "train", "score", "evaluate", "demo"])
+@pytest.mark.parametrize(
+    "verb",
+    ["run", "audit", "denoise", "train", "align", "score", "evaluate", "generate", "select", "judge", "demo"],
+)
 def test_the_help_of_each_verb_loads_no_torch(verb):
     program = (
         f"import sys; from outweigh.cli.main import main\ntry:\n    main(['{verb}', '--help'])\n"

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from outweigh.steps.denoise import denoise
     from outweigh.steps.evaluate import evaluate
     from outweigh.steps.generate import generate
+    from outweigh.steps.judge import judge
     from outweigh.steps.rl import align_rl
     from outweigh.steps.run import run
     from outweigh.steps.score import score
@@ -63,6 +64,7 @@ _HOME = {
     "denoise": "steps.denoise",
     "evaluate": "steps.evaluate",
     "generate": "steps.generate",
+    "judge": "steps.judge",
     "pairwise_loss": "objectives.pairwise",
     "plackett_luce": "objectives.listwise",
     "read_pairs": "data.pairs",
@@ -94,6 +96,7 @@ __all__ = [
     "denoise",
     "evaluate",
     "generate",
+    "judge",
     "pairwise_loss",
     "plackett_luce",
     "read_pairs",

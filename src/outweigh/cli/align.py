@@ -1,4 +1,4 @@
-"""outweigh align dpo DATA --out DIR; of align rl, see align_rl."""
+"""outweigh align dpo PAIRS --out DIR, and outweigh align rl PROMPTS --reward-model M --out DIR"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 import tyro
 
-from outweigh.align.config import DPOConfig
-from outweigh.cli import align_rl
+from outweigh.align.config import DPOConfig, RLConfig
 from outweigh.cli.parse import Common, OnBadRows, Shared, parse
+from outweigh.training.config import TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,10 +33,36 @@ class Align:
     common: Shared = field(default_factory=Common)
 
 
+@dataclass(frozen=True, kw_only=True)
+class AlignRL:
+    """A policy that learns to raise a reward, in rounds: DIR/policy, DIR/results.json and DIR/rounds.png."""
+
+    data: tyro.conf.Positional[str]
+    """File, folder or Hub data set of rows with a prompt; equal prompts count once."""
+    reward_model: str
+    """The reward model, or several as one (uwo:A,B, see score)."""
+    out: Path
+    """Folder for the policy, the rounds and results."""
+    gold_model: str | None = None
+    """A reward model that judges and is never trained on: it shows over-optimisation."""
+    pairs: str | None = None
+    """Preference pairs, on which MetaRM trains the reward model further between rounds."""
+    eval: str | None = None
+    """Prompts to follow the rounds on; without it some are kept from training."""
+    resume: bool = False
+    """Go on where an interrupted run ended, within a round or between two."""
+    on_bad_rows: OnBadRows = "error"
+    """skip leaves out rows without a prompt or with one too long, and counts them."""
+    settings: Annotated[RLConfig, tyro.conf.arg(name="")] = field(default_factory=RLConfig)
+    reward: TrainConfig = field(default_factory=TrainConfig)
+    """How the reward model is trained on the pairs between rounds."""
+    common: Shared = field(default_factory=Common)
+
+
 def main(arguments: Sequence[str]) -> None:
     """Parses and aligns."""
     if arguments[:1] == ["rl"]:
-        return align_rl.main(arguments[1:])
+        return _reinforce(arguments[1:])
     told = parse(Align, arguments)
     from outweigh.cli.show import cap_lines, policy_lines, show, show_plan
     from outweigh.evaluation.tables import evaluation_tables
@@ -66,3 +92,29 @@ def main(arguments: Sequence[str]) -> None:
     tables = [evaluation_tables(each, title=f"{told.eval}, implicit reward") for each in found]
     last = f"The policy is in {told.out / 'policy'}."
     show(told.common, results, [*tables, *cap_lines(policy), *policy_lines(policy), last])
+
+
+def _reinforce(arguments: Sequence[str]) -> None:
+    """Parses and trains in rounds."""
+    told = parse(AlignRL, arguments, name="align rl")
+    from outweigh.cli.show import rl_plan_lines, round_lines, show
+    from outweigh.steps.rl import align_rl, planned_rl
+
+    if told.common.dry_run:
+        plan = planned_rl(
+            told.data, out=told.out, config=told.settings, eval=told.eval, on_bad_rows=told.on_bad_rows
+        )
+        return show(told.common, plan, rl_plan_lines(plan))
+    results = align_rl(
+        told.data,
+        reward_model=told.reward_model,
+        out=told.out,
+        config=told.settings,
+        reward=told.reward,
+        gold_model=told.gold_model,
+        pairs=told.pairs,
+        eval=told.eval,
+        on_bad_rows=told.on_bad_rows,
+        resume=told.resume,
+    )
+    show(told.common, results, round_lines(results, told.out))

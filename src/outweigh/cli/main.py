@@ -23,6 +23,7 @@ VERBS: dict[str, str] = {
     "evaluate": "accuracy, calibration and correlation of one or several reward models",
     "generate": "sampled responses to prompts, by a policy in memory or behind a server",
     "select": "of K responses the kept one, and what the best of n is worth",
+    "judge": "a win rate, by gold scores, a reward model or a model behind a server",
     "study": "a grid of runs -> one table: which methods help on which data",
     "demo": "run, on the pairs that come with the package",
 }

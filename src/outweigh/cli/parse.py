@@ -45,8 +45,9 @@ Shared = Annotated[Common, tyro.conf.arg(name="")]
 """A field of this type adds the common options, without a prefix."""
 
 
-def parse(verb: type[Verb], arguments: Sequence[str]) -> Verb:
-    """The verb's arguments; what can't be understood ends the process with a message and exit code 2.
+def parse(verb: type[Verb], arguments: Sequence[str], name: str | None = None) -> Verb:
+    """The arguments of the verb, called as its file unless named; what can't be understood ends the process
+    with a message and exit code 2.
 
     Raises:
         ConfigError: --config can't be read, or --set is not key=value.
@@ -63,7 +64,7 @@ def parse(verb: type[Verb], arguments: Sequence[str]) -> Verb:
         flags += _flags({key: _yaml(value, f"--set {key}")})
     found = tyro.cli(
         verb,
-        prog=f"outweigh {verb.__module__.rpartition('.')[2].replace('_', ' ')}",
+        prog=f"outweigh {name or verb.__module__.rpartition('.')[2]}",
         args=[*flags, *arguments],
         registry=_registry(),
     )

@@ -184,6 +184,39 @@ def selection_lines(results: Mapping[str, Any], out: Path) -> list[RenderableTyp
     return [*lines, f"Most gold at n = {curve.best_n}; {worse}."]
 
 
+def judge_lines(results: Mapping[str, Any]) -> list[str]:
+    """Verdicts in words: the win rate, agreement with people, and what asking took."""
+    name = "first" if "first" in results else "chosen"
+    found = results[name]
+    lines = [
+        f"The {name} wins {shown(found.rate)}, ties a half: {found.win:.0%} win, {found.tie:.0%} tie, "
+        f"{found.lose:.0%} lose; {found.without_verdict:,} without a verdict."
+    ]
+    if results.get("unmatched"):
+        lines.append(f"{results['unmatched']:,} rows have no row of the same prompt to be judged against.")
+    for people in ("label", "votes"):
+        if people in results:
+            each = results[people]
+            lines.append(
+                f"It sides with the {people} on {shown(each.accuracy)}; Cohen's kappa {shown(each.kappa)}, "
+                f"{each.pairs:,} pairs."
+            )
+    if "asked" in results:
+        asked = results["asked"]
+        lines.append(
+            f"{asked['requests']:,} answers, {asked['cached']:,} from the cache, "
+            f"{asked['malformed']:,} without a "
+            f"verdict; {asked['prompt_tokens']:,} tokens read, {asked['completion_tokens']:,} said."
+        )
+        if asked["chose_the_first_shown"] is not None:
+            lines.append(
+                f"It chose the answer shown first in {asked['chose_the_first_shown']:.0%}: 50 % is no bias."
+            )
+    if "cost" in results:
+        lines.append(f"Cost {results['cost']:.4f}.")
+    return lines
+
+
 def _shown(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 

@@ -50,7 +50,7 @@ def load_tokenizer(name: str | Path, *, own_pad: bool = True, trust_remote_code:
     Raises:
         ModelError: nothing to load under this name, or a tokenizer without a vocabulary.
     """
-    with explained(name):
+    with explained(name), quiet():  # the bundled SmolLM2 is unpacked the first time
         tokenizer = AutoTokenizer.from_pretrained(resolve(name), trust_remote_code=trust_remote_code)
     # Where its files are missing, transformers makes a tokenizer of special tokens alone
     if len(tokenizer) <= len(tokenizer.all_special_ids):

@@ -1,0 +1,57 @@
+"""outweigh judge PAIRS --by JUDGE, or outweigh judge A --against B --by JUDGE"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import tyro
+
+from outweigh.cli.parse import Common, Shared, parse
+from outweigh.generation.config import ServerConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeVerb:
+    """A win rate, by gold scores, a reward model or a model behind a server; of pairs, agreement with
+    people."""
+
+    data: tyro.conf.Positional[str]
+    """Pairs; or, with --against, rows of `responses`, of which the kept one (or the first) is judged."""
+    by: str
+    """A reward model (or several as one, uwo:A,B), the URL of an OpenAI-compatible server, or gold: the rows'
+    own scores."""
+    against: str | None = None
+    """The rows to win against, matched by prompt."""
+    out: Path | None = None
+    """File for the verdicts, .jsonl or .jsonl.gz: 1 for the first (or the chosen), 0 for the other, .5 a
+    tie."""
+    server: ServerConfig = field(default_factory=ServerConfig)
+    """How a server is asked."""
+    prices: tuple[float, float] | None = None
+    """Price of a million tokens that the server reads, and of a million that it says, to count the cost."""
+    seed: int = 0
+    """Decides which side stands first, and the resamples of the intervals."""
+    common: Shared = field(default_factory=Common)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Parses and judges."""
+    told = parse(JudgeVerb, arguments)
+    from outweigh.cli.show import judge_lines, show
+    from outweigh.steps.judge import judge, planned_judging
+
+    if told.common.dry_run:
+        plan = planned_judging(told.data, told.against, by=told.by)
+        return show(
+            told.common, plan, [f"{plan['matches']:,} pairs of responses, {plan['asked']:,} questions."]
+        )
+    results = judge(
+        told.data,
+        told.against,
+        by=told.by,
+        out=told.out,
+        server=told.server,
+        prices=told.prices,
+        seed=told.seed,
+    )
+    show(told.common, results, judge_lines(results))

@@ -1,0 +1,186 @@
+"""Who says which of two responses is better: gold scores, a reward model, or a model behind a server."""
+
+import hashlib
+import json
+import re
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from outweigh.data.cache import cache_folder
+from outweigh.data.records import Text, plain
+from outweigh.data.writing import replaced_whole
+from outweigh.errors import DataError
+from outweigh.generation.config import ServerConfig
+from outweigh.generation.server import ChatServer
+from outweigh.models.reward import Scorer
+
+A, TIE, B = 1.0, 0.5, 0.0
+"""A verdict: what the first response gets of the win."""
+
+SYSTEM = (
+    "You compare two answers to one request and say which of them serves the user better. Weigh whether an "
+    "answer is right, to the point, harmless and clear. Length and style by themselves are no merit, "
+    "nor is the "
+    "order in which the answers stand. Give your reasons in a few sentences. End with a line that "
+    "holds nothing "
+    "but [[A]] if answer A is better, [[B]] if answer B is better, or [[C]] if neither is."
+)
+VERDICT = re.compile(r"\[\[([ABC])\]\]")
+TRIES = 3
+"""Times that a judge is asked whose answer holds no verdict."""
+MAX_TOKENS = 512
+
+
+class Match(NamedTuple):
+    """Two responses to one prompt, with gold scores where they are known."""
+
+    prompt: Text
+    a: Text
+    b: Text
+    gold: tuple[float, float] | None = None
+
+
+@dataclass
+class Tally:
+    """What asking a judge took, and how it behaved."""
+
+    requests: int = 0
+    """Answers that the server gave."""
+    cached: int = 0
+    """Answers found on disk."""
+    malformed: int = 0
+    """Answers without a verdict."""
+    prompt_tokens: int = 0
+    """Of the server's answers, as it counts them; cached ones cost nothing."""
+    completion_tokens: int = 0
+    """The same of what it said."""
+    first: int = 0
+    """Verdicts for the answer that stood first."""
+    second: int = 0
+    """Verdicts for the other one."""
+    lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def to_dict(self) -> dict[str, int]:
+        """For results.json."""
+        return {name: value for name, value in vars(self).items() if name != "lock"}
+
+
+class Judge(ABC):
+    """Whoever says which of two responses is better."""
+
+    tally: Tally | None = None
+
+    @abstractmethod
+    def verdicts(self, matches: Sequence[Match]) -> list[float | None]:
+        """1 for the first response, 0 for the second, a half for neither; None where there is no verdict."""
+
+
+class GoldJudge(Judge):
+    """By the gold scores that the data came with."""
+
+    def verdicts(self, matches: Sequence[Match]) -> list[float | None]:
+        """The higher gold wins; equal ones tie.
+
+        Raises:
+            DataError: a match has no gold.
+        """
+        if any(match.gold is None for match in matches):
+            raise DataError("judge gold: rows have no gold score of the kept response. Name another judge.")
+        return [_of(match.gold[0] - match.gold[1]) for match in matches if match.gold is not None]
+
+
+class ModelJudge(Judge):
+    """By a reward model."""
+
+    def __init__(self, model: Scorer) -> None:
+        self.model = model
+
+    def verdicts(self, matches: Sequence[Match]) -> list[float | None]:
+        """The higher reward wins; equal ones tie."""
+        texts = [(match.prompt, side) for match in matches for side in (match.a, match.b)]
+        reward = self.model.score_texts(texts).reshape(-1, 2)
+        return [_of(float(gap)) for gap in reward[:, 0] - reward[:, 1]]
+
+
+class ServerJudge(Judge):
+    """By a model behind an OpenAI-compatible server, asked in both orders; where these differ it is a tie.
+
+    Each answer is kept in the cache, by server, model and what was asked. An answer without a verdict is
+    asked for again, twice at most.
+
+    Raises:
+        ServerError: the server does not answer as it should.
+    """
+
+    def __init__(self, url: str, config: ServerConfig, *, seed: int = 0) -> None:
+        self.server = ChatServer(url, config)
+        self.seed = seed
+        self.tally: Tally = Tally()
+        self.cache = cache_folder() / "judge"
+
+    def verdicts(self, matches: Sequence[Match]) -> list[float | None]:
+        """Both orders agree on one, or it is a tie; None where an order gave no verdict."""
+        orders = [(match, turned) for match in matches for turned in (False, True)]
+        with ThreadPoolExecutor(self.server.config.concurrency) as pool:
+            waiting = [pool.submit(self._verdict, *each) for each in orders]
+            try:
+                found = [each.result() for each in waiting]
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+        return [
+            None if one is None or other is None else one if one == other else TIE
+            for one, other in zip(found[::2], found[1::2], strict=True)
+        ]
+
+    def _verdict(self, match: Match, turned: bool) -> float | None:
+        first, second = (match.b, match.a) if turned else (match.a, match.b)
+        parts = {"Request": match.prompt, "Answer A": first, "Answer B": second}
+        asked = "\n\n".join(f"[{name}]\n{plain(text)}" for name, text in parts.items())
+        messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": asked}]
+        for attempt in range(TRIES):
+            said = VERDICT.findall(self._answer(messages, attempt))
+            if said:
+                with self.tally.lock:
+                    self.tally.first += said[-1] == "A"
+                    self.tally.second += said[-1] == "B"
+                verdict = {"A": A, "B": B, "C": TIE}[said[-1]]
+                return 1.0 - verdict if turned else verdict
+            with self.tally.lock:
+                self.tally.malformed += 1
+        return None
+
+    def _answer(self, messages: list[dict[str, str]], attempt: int) -> str:
+        options: dict[str, Any] = {"temperature": 0.0, "max_tokens": MAX_TOKENS, "seed": self.seed + attempt}
+        identity = json.dumps([self.server.url, self.server.model, messages, options])
+        file = self.cache / f"{hashlib.sha256(identity.encode()).hexdigest()[:40]}.json"
+        if file.exists():
+            with self.tally.lock:
+                self.tally.cached += 1
+            return str(json.loads(file.read_text())["said"])
+        answer = self.server.complete(messages, **options)
+        choice = answer["choices"][0]
+        message = choice.get("message") if isinstance(choice, dict) else None
+        said = message.get("content") if isinstance(message, dict) else None
+        usage = answer.get("usage") or {}
+        with self.tally.lock:
+            self.tally.requests += 1
+            self.tally.prompt_tokens += int(usage.get("prompt_tokens") or 0)
+            self.tally.completion_tokens += int(usage.get("completion_tokens") or 0)
+        if not isinstance(said, str):
+            return ""
+        _keep(file, said)
+        return said
+
+
+def _keep(file: Path, said: str) -> None:
+    with replaced_whole(file) as out:
+        out.write(json.dumps({"said": said}).encode())
+
+
+def _of(gap: float) -> float:
+    return A if gap > 0 else B if gap < 0 else TIE

@@ -1,0 +1,150 @@
+"""`outweigh judge`: which of two responses to each prompt is better, and how far the judge agrees with
+people."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from outweigh.data.files import raw_rows
+from outweigh.data.pairs import Data, parsed, read_pairs
+from outweigh.data.records import Candidates, Pair, plain
+from outweigh.data.rows import row_candidates
+from outweigh.data.writing import write_rows
+from outweigh.errors import DataError
+from outweigh.generation.config import ServerConfig
+from outweigh.models.ensemble import load_scorer
+from outweigh.models.reward import Scorer
+from outweigh.selection.judges import GoldJudge, Judge, Match, ModelJudge, ServerJudge
+from outweigh.selection.winrate import agreement, win_rate
+from outweigh.steps.record import headed, peak_memory
+
+GOLD = "gold"
+MILLION = 1_000_000
+
+
+def judge(
+    data: Data,
+    against: Data | None = None,
+    *,
+    by: str | Path | Judge,
+    out: str | Path | None = None,
+    server: ServerConfig | None = None,
+    prices: tuple[float, float] | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """The verdicts in figures; each goes to `out`, where it is named.
+
+    With `against`, both are rows of one prompt with `responses`, matched by their prompts: of each row the
+    response that `kept` names (as `outweigh select` writes it), else its first. Without it `data` are pairs,
+    and the judge is set beside the label and, where they are, the votes of people. `by` is a reward model,
+    the URL of an OpenAI-compatible server, or `gold`, the rows' own scores. `prices` are of a million tokens
+    read and said.
+
+    Raises:
+        DataError: a row is not what it should be, no two prompts match, or there is no verdict.
+        ModelError, ServerError: the judge can't be loaded, or does not answer.
+    """
+    asked = _judge(by, server or ServerConfig(), seed)
+    results: dict[str, Any] = headed("judge", seed) | {"by": str(by)}
+    if against is None:
+        pairs = list(read_pairs(data))
+        matches, turned = _sides(pairs, seed)
+    else:
+        matches, unmatched = _matched(data, against)
+        results |= {"unmatched": unmatched}
+    verdicts = asked.verdicts(matches)
+    prompts = [plain(match.prompt) for match in matches]
+    if against is None:
+        said = np.array([np.nan if each is None else each for each in verdicts])
+        of_chosen = np.where(turned, 1.0 - said, said)
+        told = [None if np.isnan(each) else float(each) for each in of_chosen]
+        results["chosen"] = win_rate(told, prompts, seed=seed)
+        results |= _with_people(pairs, said, turned, prompts, seed)
+        verdicts = told
+    else:
+        results["first"] = win_rate(verdicts, prompts, seed=seed)
+    if out is not None:
+        rows = zip(prompts, verdicts, strict=True)
+        write_rows(out, ({"prompt": prompt, "verdict": verdict} for prompt, verdict in rows))
+    if asked.tally is not None:
+        tally = asked.tally
+        sided = tally.first + tally.second
+        results["asked"] = tally.to_dict() | {"chose_the_first_shown": tally.first / sided if sided else None}
+        if prices is not None:
+            spent = tally.prompt_tokens * prices[0] + tally.completion_tokens * prices[1]
+            results["cost"] = spent / MILLION
+    return results | {"peak_memory_bytes": peak_memory()}
+
+
+def planned_judging(data: Data, against: Data | None = None, *, by: str | Path) -> dict[str, int]:
+    """How many pairs of responses would be judged, and how many questions a server would be asked at most."""
+    matches = len(read_pairs(data)) if against is None else len(_matched(data, against)[0])
+    served = str(by).startswith(("http://", "https://"))
+    return {"matches": matches, "asked": 2 * matches if served else 0}
+
+
+def _judge(by: str | Path | Judge, server: ServerConfig, seed: int) -> Judge:
+    if isinstance(by, Judge):
+        return by
+    if isinstance(by, Scorer):
+        return ModelJudge(by)
+    if str(by) == GOLD:
+        return GoldJudge()
+    if str(by).startswith(("http://", "https://")):
+        return ServerJudge(str(by), server, seed=seed)
+    return ModelJudge(load_scorer(by))
+
+
+def _matched(data: Data, against: Data) -> tuple[list[Match], int]:
+    """The two responses to each prompt that both have, and how many rows have none to match."""
+    first, second = ([_kept(raw) for raw in raw_rows(each)] for each in (data, against))
+    others = {row.prompt: (row, place) for row, place in second}
+    found = []
+    for row, place in first:
+        if row.prompt in others:
+            other, its = others[row.prompt]
+            golds = (row.gold, other.gold)
+            gold = None if golds[0] is None or golds[1] is None else (golds[0][place], golds[1][its])
+            found.append(Match(row.prompt, row.responses[place], other.responses[its], gold))
+    if not found:
+        raise DataError(f"judge: no prompt stands in both, of {len(first)} and {len(second)} rows.")
+    return found, len(first) + len(second) - 2 * len(found)
+
+
+def _kept(raw: Any) -> tuple[Candidates, int]:
+    row = parsed(raw, row_candidates)
+    place = raw.values.get("kept", 0)
+    if not isinstance(place, int) or not 0 <= place < len(row.responses):
+        raise DataError(
+            f"{raw.origin}: 'kept' is {place!r}, want a place among {len(row.responses)} responses."
+        )
+    return row, place
+
+
+def _sides(pairs: list[Pair], seed: int) -> tuple[list[Match], np.ndarray]:
+    """The pairs with their sides shuffled, else a judge that always says the first would agree with all
+    labels."""
+    turned = np.random.default_rng(seed).random(len(pairs)) < 0.5
+    matches = [
+        Match(pair.prompt, *((pair.rejected, pair.chosen) if turn else (pair.chosen, pair.rejected)))
+        for pair, turn in zip(pairs, turned, strict=True)
+    ]
+    return matches, turned
+
+
+def _with_people(
+    pairs: list[Pair], said: np.ndarray, turned: np.ndarray, prompts: list[str], seed: int
+) -> dict[str, Any]:
+    """Agreement with the labels, and with the majority of votes where every pair has some."""
+    kept = np.flatnonzero(~np.isnan(said))
+    names = [prompts[place] for place in kept]
+    people = {"label": np.ones(len(pairs))}
+    votes = [(pair.columns.get("votes_chosen"), pair.columns.get("votes_rejected")) for pair in pairs]
+    if all(None not in each for each in votes):
+        chosen, rejected = np.array(votes, dtype=np.float64).T
+        people["votes"] = 0.5 * (np.sign(chosen - rejected) + 1.0)
+    return {
+        name: agreement(said[kept], np.where(turned, 1.0 - each, each)[kept], names, seed=seed)
+        for name, each in people.items()
+    }

@@ -1,0 +1,148 @@
+"""Judges on real files and a real server: who wins, how biased the judge is, what it agrees with, what it
+cost."""
+
+import json
+
+import numpy as np
+import pytest
+
+import outweigh
+from outweigh.cli.main import main
+from outweigh.errors import DataError, ServerError
+from outweigh.generation.config import ServerConfig
+from outweigh.models.reward import Scorer
+
+MILD = ServerConfig(concurrency=4, retries=0)
+
+
+class Longer(Scorer):
+    def score_texts(self, texts):
+        return np.array([float(len(response[0].content)) for _, response in texts])
+
+
+def answers_of(body):
+    """The two answers in a judge's question, in the order in which they stand."""
+    said = body["messages"][-1]["content"]
+    first, _, second = said.partition("[Answer A]\n")[2].partition("\n\n[Answer B]\n")
+    return first, second
+
+
+def judging(choose):
+    """A server's answer that says what `choose` makes of the two answers."""
+
+    def answer(body):
+        text = choose(*answers_of(body))
+        message = {"message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+        return {"choices": [message], "usage": {"prompt_tokens": 100, "completion_tokens": 10}}
+
+    return answer
+
+
+def longer(first, second):
+    letter = "A" if len(first) > len(second) else "B" if len(first) < len(second) else "C"
+    return f"One could choose [[A]] or [[B]].\n[[{letter}]]"
+
+
+def pairs(count=40, right=30):
+    """Pairs of which the first `right` prefer the longer response."""
+    found = []
+    for number in range(count):
+        texts = ["a long answer", "short"] if number < right else ["short", "a long answer"]
+        row = {"prompt": f"Question {number}", "chosen": texts[0], "rejected": texts[1]}
+        found.append(row | {"votes_chosen": 3, "votes_rejected": 1 if number % 10 else 3})
+    return found
+
+
+def test_a_judge_that_is_asked_in_both_orders_sides_with_the_label_as_often_as_it_does(server):
+    server.answer = judging(longer)
+    found = outweigh.judge(pairs(), by=server.url, server=MILD, prices=(1.0, 10.0))
+    assert found["chosen"].rate.value == pytest.approx(0.75) and found["chosen"].without_verdict == 0
+    assert found["label"].accuracy.value == pytest.approx(0.75)
+    asked = found["asked"]
+    assert (asked["requests"], asked["cached"], asked["malformed"]) == (80, 0, 0)
+    assert asked["chose_the_first_shown"] == pytest.approx(0.5)
+    assert found["cost"] == pytest.approx((80 * 100 * 1.0 + 80 * 10 * 10.0) / 1e6)
+    assert 0.2 < found["label"].kappa.value < 0.8  # 75 % right of two sides shuffled: about a half
+    assert found["votes"].kappa.value < found["label"].kappa.value  # a tenth of the votes are ties
+
+
+def test_the_answers_are_kept_and_a_second_run_asks_nothing(server):
+    server.answer = judging(longer)
+    given = [{**row, "prompt": f"Again: {row['prompt']}"} for row in pairs(6, 6)]
+    first = outweigh.judge(given, by=server.url, server=MILD)
+    count = len(server.asked)
+    again = outweigh.judge(given, by=server.url, server=MILD)
+    assert len(server.asked) == count and again["asked"]["cached"] == count
+    assert again["chosen"] == first["chosen"]
+
+
+def test_a_judge_that_always_takes_the_first_shown_ties_and_is_seen_through(server):
+    server.answer = judging(lambda first, second: "[[A]]")
+    found = outweigh.judge(pairs(), by=server.url, server=MILD)
+    assert found["chosen"].tie == 1.0 and found["asked"]["chose_the_first_shown"] == 1.0
+
+
+def test_nonsense_is_asked_for_again_counted_and_left_out(server):
+    def choose(first, second):
+        return "I like both." if "Question 0" in str(server.asked[-1]) else longer(first, second)
+
+    def answer(body):
+        wrong = "Question 0\n" in body["messages"][-1]["content"]
+        return judging(lambda a, b: "I like both." if wrong else longer(a, b))(body)
+
+    server.answer = answer
+    found = outweigh.judge(pairs(5, 5), by=server.url, server=MILD)
+    assert found["chosen"].without_verdict == 1 and found["asked"]["malformed"] == 6
+    assert found["chosen"].rate.value == 1.0
+    assert len({body["seed"] for _, _, body in server.asked}) == 3
+
+
+def test_a_judge_without_any_verdict_or_that_fails_says_so(server):
+    server.answer = judging(lambda first, second: "No.")
+    with pytest.raises(DataError, match="no verdict on any of 3 pairs"):
+        outweigh.judge(pairs(3, 3), by=server.url, server=MILD)
+    server.script = [(400, b"context too long")] * 20
+    other = [{**row, "prompt": f"Other: {row['prompt']}"} for row in pairs(3, 3)]
+    with pytest.raises(ServerError, match="context too long"):
+        outweigh.judge(other, by=server.url, server=MILD)
+
+
+def kept(rows, name, tmp_path):
+    path = tmp_path / f"{name}.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_two_files_are_matched_by_prompt_and_their_kept_responses_judged(tmp_path):
+    one = [{"prompt": f"Q{n}", "responses": ["a", "bbbb"], "gold": [1.0, 5.0], "kept": 1} for n in range(10)]
+    two = [{"prompt": f"Q{n}", "responses": ["ccc", "d"], "gold": [2.0, 9.0]} for n in reversed(range(9))]
+    paths = kept(one, "one", tmp_path), kept(two, "two", tmp_path)
+    by_gold = outweigh.judge(*paths, by="gold", out=tmp_path / "verdicts.jsonl")
+    assert by_gold["first"].win == 1.0 and by_gold["unmatched"] == 1
+    assert outweigh.judge(*paths, by=Longer())["first"].win == 1.0
+    written = [json.loads(line) for line in (tmp_path / "verdicts.jsonl").read_text().splitlines()]
+    assert written[0] == {"prompt": "Q0", "verdict": 1.0} and len(written) == 9
+    turned = outweigh.judge(*reversed(paths), by="gold")
+    assert turned["first"].lose == 1.0
+
+
+def test_rows_that_can_not_be_matched_or_have_no_gold_are_named(tmp_path):
+    one = kept([{"prompt": "Q", "responses": ["a", "b"]}], "one", tmp_path)
+    two = kept([{"prompt": "R", "responses": ["a", "b"]}], "two", tmp_path)
+    bad = kept([{"prompt": "Q", "responses": ["a", "b"], "kept": 7}], "bad", tmp_path)
+    with pytest.raises(DataError, match="no prompt stands in both"):
+        outweigh.judge(one, two, by="gold")
+    with pytest.raises(DataError, match="no gold score of the kept response"):
+        outweigh.judge(one, one, by="gold")
+    with pytest.raises(DataError, match="'kept' is 7, want a place among 2 responses"):
+        outweigh.judge(bad, one, by="gold")
+
+
+def test_the_verb_says_it_in_words(server, tmp_path, capsys):
+    server.answer = judging(longer)
+    path = kept(pairs(8, 8), "pairs", tmp_path)
+    assert main(["judge", str(path), "--by", server.url, "--prices", "1", "2"]) == 0
+    said = capsys.readouterr().out
+    assert "The chosen wins 1.000" in said and "Cohen's kappa" in said and "50 % is no bias" in said
+    assert main(["judge", str(path), "--by", server.url, "--dry-run"]) == 0
+    assert "8 pairs of responses, 16 questions" in capsys.readouterr().out
