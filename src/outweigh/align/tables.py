@@ -5,34 +5,30 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from outweigh.align.rounds import RoundFacts
-from outweigh.evaluation.tables import NONE, shown
+from outweigh.evaluation.tables import NONE
+from outweigh.metrics.intervals import Estimate
 
 
 def rounds_table(rounds: Sequence[RoundFacts]) -> Table:
     """A line a round: reward and gold over those of the first policy, how far it went, and what it says."""
-    table = Table(title="Rounds, judged on the followed prompts", title_justify="left")
-    judge = "gold" if rounds[-1].gold_gain is not None else "reward"
-    heads = (
-        "round",
-        "reward gained",
-        "gold gained",
-        "KL, nats",
-        "tokens",
-        "ended",
-        "diversity",
-        f"wins by {judge}",
-    )
-    for name in heads:
+    golden = rounds[-1].gold_gain is not None
+    table = Table(title="Rounds, on the followed prompts; gains over the first policy", title_justify="left")
+    for name in ("round", "reward gained", *(["gold gained"] if golden else []), "KL", "tokens"):
         table.add_column(name, justify="right")
+    table.add_column(f"win/tie/lose by {'gold' if golden else 'reward'}", justify="right")
     for facts in rounds:
+        gains = [_gain(facts.reward_gain), *([_gain(facts.gold_gain)] if golden else [])]
         table.add_row(
             str(facts.round or "start"),
-            shown(facts.reward_gain, signed=True) if facts.round else NONE,
-            shown(facts.gold_gain, signed=True) if facts.round and facts.gold_gain is not None else NONE,
+            *(gains if facts.round else [NONE] * len(gains)),
             f"{facts.divergence.value:.2f}",
             f"{facts.tokens.value:.0f}",
-            f"{facts.finished:.0%}",
-            f"{facts.diversity.value:.2f}",
-            "/".join(f"{share:.0%}" for share in facts.wins.values()) if facts.wins else NONE,
+            "/".join(f"{100 * share:.0f}" for share in facts.wins.values()) + " %" if facts.wins else NONE,
         )
     return table
+
+
+def _gain(estimate: Estimate | None) -> str:
+    if estimate is None or estimate.low is None or estimate.high is None:
+        return NONE
+    return f"{estimate.value:+.2f} [{estimate.low:+.2f}, {estimate.high:+.2f}]"
