@@ -37,6 +37,10 @@ class ServerError(OutweighError):
     """A server that is asked does not answer, or not as it should."""
 
 
+class ServerRefusal(ServerError):
+    """A server will not answer this prompt, though it may answer others."""
+
+
 class ShapeError(OutweighError, ValueError):
     """Tensors that must hold one value a pair do not."""
 

@@ -1,9 +1,11 @@
 """Sampling with a shared prompt beside transformers' own, and the policy's log-probabilities."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from outweigh.data.records import Message
 from outweigh.errors import ConfigError, ModelError
@@ -19,8 +21,8 @@ def asked(text):
 PROMPTS = [asked("Name a prime."), asked("Why is the sky blue, and the sea too?"), asked("Hi")]
 
 
-def policy(folder, batch=None, **settings):
-    return LocalPolicy(folder, SamplingConfig(**settings), precision="fp32", batch=batch)
+def policy(folder, **settings):
+    return LocalPolicy(folder, SamplingConfig(precision="fp32", **settings))
 
 
 def test_the_likeliest_answer_is_what_transformers_generates_from_the_prompt_alone(tiny_chat):
@@ -51,7 +53,7 @@ def test_the_log_probability_of_a_response_is_the_policys_own(tiny_chat, monkeyp
 
 
 def test_a_job_that_goes_on_at_a_batch_draws_what_it_would_have_drawn(tiny_chat):
-    sampler = policy(tiny_chat, batch=4, n=2, max_new_tokens=8)
+    sampler = policy(tiny_chat, batch_responses=4, n=2, max_new_tokens=8)
     whole = list(sampler.samples(PROMPTS * 2, 0))
     assert sampler.batch_prompts == 2
     assert list(sampler.samples((PROMPTS * 2)[2:], 2)) == whole[2:]
@@ -85,9 +87,24 @@ def test_a_policy_without_a_template_says_how_it_is_asked(tiny_llama, caplog):
 
 def test_a_response_ends_before_its_end_token_or_is_cut(tiny_chat):
     (samples,) = policy(tiny_chat, n=8, max_new_tokens=300).samples(PROMPTS[:1], 0)
-    assert {sample.finished for sample in samples} == {True, False} or all(s.tokens <= 300 for s in samples)
+    assert any(sample.finished for sample in samples) and all(sample.tokens <= 300 for sample in samples)
     assert all("</s>" not in sample.text for sample in samples)
     assert all(sample.tokens == 300 for sample in samples if not sample.finished)
+
+
+def test_a_penalty_of_the_checkpoint_shapes_nothing(tiny_chat, tmp_path):
+    folder = tmp_path / "penal"
+    shutil.copytree(tiny_chat, folder)
+    GenerationConfig(eos_token_id=1, repetition_penalty=1.5, no_repeat_ngram_size=2).save_pretrained(folder)
+    how = {"temperature": 0.0, "max_new_tokens": 20}
+    assert list(policy(folder, **how).samples(PROMPTS, 0)) == list(
+        policy(tiny_chat, **how).samples(PROMPTS, 0)
+    )
+
+
+def test_more_responses_than_a_batch_holds_are_drawn_in_parts(tiny_chat):
+    (samples,) = policy(tiny_chat, batch_responses=4, n=10, max_new_tokens=6).samples(PROMPTS[:1], 0)
+    assert len(samples) == 10 and len({sample.text for sample in samples}) > 5
 
 
 def test_an_encoder_can_not_answer(tiny_bert):
@@ -101,6 +118,8 @@ def test_an_encoder_can_not_answer(tiny_bert):
         ({"n": 0}, "n: got 0, want 1 or more"),
         ({"top_p": 0.0}, "want 0 or more and a probability"),
         ({"temperature": 0.0, "n": 2}, "at which all are alike"),
+        ({"seed": -1}, "seed: got -1, want 0 or more"),
+        ({"batch_responses": 0}, "batch_responses: got 0, want 1 or more"),
     ],
 )
 def test_impossible_settings_are_refused(settings, said):

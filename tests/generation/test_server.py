@@ -2,6 +2,7 @@
 
 import time
 
+import numpy as np
 import pytest
 
 from outweigh.data.records import Message
@@ -55,12 +56,26 @@ def test_a_server_that_gives_one_at_a_time_is_asked_again(server):
     assert len(samples) == 3 and [body["n"] for _, _, body in server.asked] == [3, 2, 1]
 
 
-def test_a_busy_server_is_asked_again_after_the_wait_it_names(server):
-    server.script = [(429, {"error": "slow down"}), (503, b"")]
+def test_a_busy_server_is_asked_again_after_the_wait_it_names_or_one_that_doubles(server):
+    server.script = [(429, {"error": "slow down"}), (503, b""), "wait 0"]
     began = time.monotonic()
     assert len(list(policy(server).samples(prompts(1), 0))) == 1
-    assert len(server.asked) == 3
-    assert time.monotonic() - began > 1.5  # the first wait is none or one second, the second two
+    waits = np.diff([when for when, _, _ in server.asked])
+    np.testing.assert_allclose(waits, [1.0, 2.0, 0.0], atol=0.5)
+    assert time.monotonic() - began > 2.5
+
+
+def test_a_retry_keeps_the_pace_too(server):
+    server.script = ["wait 0"] * 3
+    list(policy(server, requests_per_minute=200.0).samples(prompts(1), 0))
+    assert np.diff([when for when, _, _ in server.asked]).min() > 0.2
+
+
+def test_a_prompt_that_the_server_refuses_is_told_and_the_others_answered(server):
+    server.script = [None, (400, b"maximum context length"), None]
+    found = list(policy(server, concurrency=1).samples(prompts(3), 0))
+    assert "maximum context length" in found[1].reason
+    assert [each[0].text for each in (found[0], found[2])] == ["answer to question 0", "answer to question 2"]
 
 
 def test_a_server_that_stays_busy_is_named_with_what_it_says(server):
@@ -84,20 +99,26 @@ def test_requests_keep_the_pace_that_is_allowed(server):
     ("answer", "said"),
     [
         ((401, {"error": "no such key"}), r"answers 401, .*no such key.* Is the key right\?"),
-        ((400, b"unknown option logprobs"), "answers 400, 'unknown option logprobs'"),
         ((200, b"<html>Welcome</html>"), r"want a JSON object. Is it its /v1\?"),
         ({"choices": []}, "want a completion with choices"),
         ({"choices": [{"text": "old protocol"}]}, "want message.content and finish_reason"),
-        (
-            {"choices": [{"message": {"content": None}, "finish_reason": "stop"}], "usage": {}},
-            "finish_reason",
-        ),
     ],
 )
 def test_an_answer_that_is_none_says_what_came(server, answer, said):
     server.script = [answer]
     with pytest.raises(ServerError, match=said):
         list(policy(server).samples(prompts(1), 0))
+
+
+def test_an_answer_without_content_is_a_refusal(server):
+    server.script = [
+        {
+            "choices": [{"message": {"content": None}, "finish_reason": "length"}],
+            "usage": {"completion_tokens": 1},
+        }
+    ]
+    (found,) = policy(server).samples(prompts(1), 0)
+    assert "got the content None, want a string" in found.reason
 
 
 def test_a_server_that_is_not_there_is_named_at_once(server):

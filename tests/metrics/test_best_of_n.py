@@ -49,6 +49,13 @@ def test_a_duel_is_what_enumeration_says(seed):
     np.testing.assert_allclose(duel_chances(reward_a, reward_b, value), expected, atol=1e-12)
 
 
+def test_ties_of_a_duel_are_broken_for_each_judge_on_its_own():
+    """Of three: a ties its first two, b its last two; their four choices give 1/2, 1, 1 and 1."""
+    a, b, value = np.array([1.0, 1.0, 0.0]), np.array([0.0, 1.0, 1.0]), np.array([3.0, 2.0, 1.0])
+    found = np.mean([duel_chances(a, b, value, seed=seed)[2] for seed in range(4000)])
+    assert found == pytest.approx(0.875, abs=0.02)
+
+
 def test_of_one_response_it_is_the_mean_and_of_all_the_value_of_the_highest():
     reward, value = np.array([3.0, 1.0, 2.0]), np.array([0.0, 6.0, 3.0])
     curve = expected_best(reward, value)

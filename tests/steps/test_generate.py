@@ -6,11 +6,12 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import date
 
 import pytest
 
 import outweigh
-from outweigh.errors import ConfigError, DataError, ServerError
+from outweigh.errors import ConfigError, DataError, OutweighError, ServerError
 from outweigh.generation.config import SamplingConfig, ServerConfig
 
 SHORT = SamplingConfig(n=2, max_new_tokens=6)
@@ -91,7 +92,7 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_file(tiny_chat, tmp_path):
 
 def test_what_is_unfinished_goes_on_only_with_the_same_prompts_and_settings(server, tmp_path):
     out = tmp_path / "o.jsonl"
-    server.script = [None, None, (400, b"no more")]
+    server.script = [None, None, (401, b"no more")]
     told = ServerConfig(concurrency=1)
     with pytest.raises(ServerError, match="no more"):
         outweigh.generate(asked(5), policy=server.url, out=out, config=SHORT, server=told)
@@ -106,6 +107,52 @@ def test_what_is_unfinished_goes_on_only_with_the_same_prompts_and_settings(serv
     assert [row["responses"][0] for row in read(out)] == [
         f"answer to Name prime number {number}." for number in range(5)
     ]
+
+
+def test_another_model_of_the_server_is_another_policy(server, tmp_path):
+    out = tmp_path / "o.jsonl"
+    server.script = [None, (401, b"no more")]
+    for model, resume, said in (("small", False, "no more"), ("large", True, "another policy")):
+        with pytest.raises(OutweighError, match=said):
+            outweigh.generate(
+                asked(5),
+                policy=server.url,
+                out=out,
+                config=SHORT,
+                server=ServerConfig(concurrency=1, model=model),
+                resume=resume,
+            )
+
+
+def test_what_a_server_refuses_is_a_bad_row(server, tmp_path):
+    told = {"policy": server.url, "server": ServerConfig(concurrency=1), "config": SHORT}
+    server.script = [None, (400, b"too long"), None, None]
+    found = outweigh.generate(asked(4), out=tmp_path / "o.jsonl", on_bad_rows="skip", **told)
+    assert found["rows"] == 3 and "row 2: " in found["bad_rows"][0] and "too long" in found["bad_rows"][0]
+    server.script = [None, (400, b"too long")]
+    with pytest.raises(DataError, match=r"row 2: .*too long"):
+        outweigh.generate(asked(4), out=tmp_path / "p.jsonl", **told)
+
+
+def test_a_finished_file_is_not_drawn_again(server, tmp_path):
+    told = {"policy": server.url, "out": tmp_path / "o.jsonl", "config": SHORT}
+    outweigh.generate(asked(2), **told)
+    server.asked.clear()
+    assert outweigh.generate(asked(2), resume=True, **told)["already_there"] and not server.asked
+
+
+def test_dates_and_what_select_wrote_do_not_stand_in_the_way(server, tmp_path):
+    row = {
+        "prompt": "Hi",
+        "when": date(2026, 1, 2),
+        "kept": 1,
+        "response": "x",
+        "rewards": [1, 2],
+        "responses": ["a", "b"],
+    }
+    outweigh.generate([row], policy=server.url, out=tmp_path / "o.jsonl", config=SHORT)
+    (found,) = read(tmp_path / "o.jsonl")
+    assert found["when"] == "2026-01-02" and not {"kept", "response", "rewards"} & set(found)
 
 
 def test_a_bad_row_ends_it_before_anything_is_asked_or_is_skipped_and_told(server, tmp_path):

@@ -83,9 +83,6 @@ def test_a_judge_that_always_takes_the_first_shown_ties_and_is_seen_through(serv
 
 
 def test_nonsense_is_asked_for_again_counted_and_left_out(server):
-    def choose(first, second):
-        return "I like both." if "Question 0" in str(server.asked[-1]) else longer(first, second)
-
     def answer(body):
         wrong = "Question 0\n" in body["messages"][-1]["content"]
         return judging(lambda a, b: "I like both." if wrong else longer(a, b))(body)
@@ -94,7 +91,9 @@ def test_nonsense_is_asked_for_again_counted_and_left_out(server):
     found = outweigh.judge(pairs(5, 5), by=server.url, server=MILD)
     assert found["chosen"].without_verdict == 1 and found["asked"]["malformed"] == 6
     assert found["chosen"].rate.value == 1.0
-    assert len({body["seed"] for _, _, body in server.asked}) == 3
+    assert {body["temperature"] for _, _, body in server.asked} == {0.0, 1.0}
+    again = outweigh.judge(pairs(5, 5), by=server.url, server=MILD)["asked"]
+    assert (again["requests"], again["cached"]) == (6, 8)  # what held no verdict was not kept
 
 
 def test_a_judge_without_any_verdict_or_that_fails_says_so(server):
@@ -124,6 +123,16 @@ def test_two_files_are_matched_by_prompt_and_their_kept_responses_judged(tmp_pat
     assert written[0] == {"prompt": "Q0", "verdict": 1.0} and len(written) == 9
     turned = outweigh.judge(*reversed(paths), by="gold")
     assert turned["first"].lose == 1.0
+
+
+def test_a_prompt_in_several_rows_is_matched_row_by_row(tmp_path):
+    one = kept([{"prompt": "Q", "responses": [said]} for said in ("aa", "b", "cc")], "one", tmp_path)
+    two = kept([{"prompt": "Q", "responses": [said]} for said in ("a", "bb")], "two", tmp_path)
+    found = outweigh.judge(one, two, by=Longer())
+    assert (found["first"].win, found["first"].lose, found["unmatched"]) == (0.5, 0.5, 1)
+    nameless = kept([{"responses": ["a"]}], "nameless", tmp_path)
+    with pytest.raises(DataError, match="no prompt, want one to match rows by"):
+        outweigh.judge(nameless, nameless, by=Longer())
 
 
 def test_rows_that_can_not_be_matched_or_have_no_gold_are_named(tmp_path):

@@ -35,9 +35,7 @@ QUICK = {
     "precision": "fp32",
 }
 PROMPTS = [{"prompt": f"Name prime number {number}."} for number in range(12)]
-REWARD = TrainConfig(
-    batch_pairs=16, precision="fp32", tokens=TokenConfig(max_tokens=96), meta=MetaConfig(prompts=4)
-)
+REWARD = TrainConfig(batch_pairs=16, precision="fp32", meta=MetaConfig(prompts=4))
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +59,7 @@ def two_rounds(tiny_chat, judge, pairs_file, tmp_path_factory):
     out = tmp_path_factory.mktemp("rl") / "out"
     config = RLConfig(policy=str(tiny_chat), rounds=2, **QUICK)
     found = outweigh.align_rl(
-        PROMPTS, reward_model=judge, gold_model=judge, pairs=pairs_file, reward=REWARD, out=out, config=config
+        PROMPTS, reward_model=judge, pairs=pairs_file, reward=REWARD, out=out, config=config
     )
     return out, found
 
@@ -69,7 +67,8 @@ def two_rounds(tiny_chat, judge, pairs_file, tmp_path_factory):
 def test_two_rounds_leave_policies_reward_models_curves_and_facts(two_rounds, tiny_chat):
     out, found = two_rounds
     assert [facts.round for facts in found["rounds"]] == [0, 1, 2]
-    assert found["data"] == {"prompts": 8, "followed": 4, "bad_rows": []}
+    assert found["data"] == {"prompts": 8, "followed": 4, "bad_rows": [], "files": []}
+    assert RewardModel.load(found["reward_models"][1]).tokens.max_tokens == 96  # the reward model's own
     assert found["reward_models"][1] == str(out / "round_2" / "reward" / "model")
     assert found["rounds"][0].divergence.value == 0 != found["rounds"][2].divergence.value
     assert all(len(log) == 2 for log in found["log"])  # two batches of four prompts a round
@@ -94,8 +93,8 @@ def test_a_round_goes_on_from_the_weights_of_the_one_before_with_the_first_as_re
     def apart(a, b):
         return sum(float((a[name] - b[name]).detach().norm()) for name in a)
 
-    assert 0 < apart(one, two) < apart(first, one) + apart(first, two)
-    assert apart(first, two) > apart(first, one)  # as it does where steps add up
+    assert apart(first, two) > apart(first, one) > 0  # as where steps add up
+    assert apart(one, two) < apart(first, two)  # from where the first round ended
     kl = [json.loads((out / f"round_{n}" / "log.json").read_text())["log"][0]["kl"] for n in (1, 2)]
     assert (
         kl[0] == 0 != kl[1]
@@ -113,7 +112,7 @@ def test_a_folder_with_a_run_is_gone_on_with_only_by_the_same_settings(
 ):
     out, found = two_rounds
     config = RLConfig(policy=str(tiny_chat), rounds=2, **QUICK)
-    how = {"reward_model": judge, "gold_model": judge, "pairs": pairs_file, "reward": REWARD, "out": out}
+    how = {"reward_model": judge, "pairs": pairs_file, "reward": REWARD, "out": out}
     with pytest.raises(ConfigError, match=r"holds a run\. Go on with --resume"):
         outweigh.align_rl(PROMPTS, config=config, **how)
     with pytest.raises(ConfigError, match="of other prompts or settings"):
@@ -144,8 +143,15 @@ def test_a_run_killed_within_a_round_goes_on_to_its_end(tiny_chat, judge, tmp_pa
     assert done.returncode == 0, done.stderr
     assert "The policy of round 2 (the last one, as nothing tells gold)" in done.stdout
     assert "FutureWarning" not in done.stderr
-    log = json.loads((out / "round_1" / "log.json").read_text())["log"]
-    assert [entry["step"] for entry in log] == list(range(1, 21))
+    whole = tmp_path / "whole"
+    program[program.index(str(out))] = str(whole)
+    subprocess.run(program, capture_output=True, check=True)
+    for number in (1, 2):
+        killed, unbroken = (
+            load_policy(each / f"round_{number}" / "policy").state_dict() for each in (out, whole)
+        )
+        for name in killed:
+            torch.testing.assert_close(killed[name], unbroken[name], atol=1e-6, rtol=1e-4)
 
 
 def test_full_training_and_a_reference_reward_work_without_gold(tiny_chat, judge, tmp_path):
@@ -201,8 +207,55 @@ def test_prompts_that_will_not_do_are_refused_before_anything_is_trained(
 
 
 @pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ({"pairs": []}, "got one round, and the reward model is trained between two"),
+        ({"reward": TrainConfig(epochs=2.0)}, "got epochs, but no pairs"),
+        ({"pairs": [], "rounds": 2, "reward": TrainConfig(seed=3)}, "got seed, which the rounds decide"),
+        ({"pairs": [], "rounds": 2, "model": "mean:{0},{0}"}, "several reward models as one"),
+    ],
+)
+def test_what_would_have_no_effect_is_refused(told, said, tiny_chat, judge, tmp_path):
+    config = RLConfig(policy=str(tiny_chat), rounds=told.pop("rounds", 1), **QUICK)
+    model = told.pop("model", "{0}").format(judge)
+    with pytest.raises(ConfigError, match=said):
+        outweigh.align_rl(PROMPTS, reward_model=model, out=tmp_path / "out", config=config, **told)
+
+
+def test_where_no_round_has_more_gold_than_the_start_no_policy_is_kept(tiny_chat, tmp_path, monkeypatch):
+    from outweigh.models.reward import Scorer
+    from outweigh.steps import rl
+
+    class Says(Scorer):
+        def __init__(self, sign):
+            self.sign = sign
+
+        def score_texts(self, texts):
+            return self.sign * np.array([each[1][0].content.count("e") for each in texts], dtype=np.float64)
+
+    monkeypatch.setattr(rl, "load_scorer", lambda name: Says(-1.0 if name == "gold" else 1.0))
+    quick = QUICK | {"n": 8, "device_responses": 32, "epochs": 10.0, "learning_rate": 5e-3, "eval_n": 16}
+    config = RLConfig(policy=str(tiny_chat), method="full", kl=0.0, **quick)
+    found = outweigh.align_rl(
+        PROMPTS, reward_model="r", gold_model="gold", out=tmp_path / "out", config=config
+    )
+    assert found["kept"] == 0 and not (tmp_path / "out" / "policy").exists()
+    assert "over-optimisation" in found["rounds"][1].alarms and found["stopped"] == 1
+
+
+@pytest.mark.parametrize(
     "settings",
-    [{"n": 1}, {"rounds": 0}, {"algorithm": "ppo"}, {"method": "frozen"}, {"device_responses": 5}],
+    [
+        {"n": 1},
+        {"device_responses": 0},
+        {"temperature": 0.0},
+        {"kl": -1.0},
+        {"seed": -1},
+        {"rounds": 0},
+        {"algorithm": "ppo"},
+        {"method": "frozen"},
+        {"device_responses": 5},
+    ],
 )
 def test_settings_without_a_sense_are_refused(settings):
     with pytest.raises(ConfigError, match="got"):

@@ -44,9 +44,9 @@ def test_the_response_of_the_highest_reward_is_kept_with_all_ranks(tmp_path):
     given = [{"prompt": "p", "responses": ["bb", "cc", "aa"], "id": 7}]
     found = outweigh.select(LATE, given, out=tmp_path / "picks.jsonl")
     (row,) = read(tmp_path / "picks.jsonl")
-    assert (row["kept"], row["response"], row["ranks"], row["id"]) == (1, "cc", [2, 1, 3], 7)
+    assert (row["kept"], row["response"], row["reward_ranks"], row["id"]) == (1, "cc", [2, 1, 3], 7)
     assert row["rewards"] == [98.0, 99.0, 97.0] and found["best_of_n"] is None
-    assert json.loads((tmp_path / "picks.json").read_text())["data"]["rows"] == 1
+    assert json.loads((tmp_path / "picks.results.json").read_text())["data"]["rows"] == 1
     assert not (tmp_path / "picks.png").exists()
 
 
@@ -61,7 +61,7 @@ def test_with_gold_the_curve_is_written_drawn_and_right(tmp_path):
     assert found.duels["the longest"].value[-1] > 0.5 > best.wins.value[0] - 0.01
     assert best.best_n == 6 and best.over_optimised_from is None
     assert (tmp_path / "picks.png").read_bytes().startswith(b"\x89PNG")
-    written = json.loads((tmp_path / "picks.json").read_text())["best_of_n"]
+    written = json.loads((tmp_path / "picks.results.json").read_text())["best_of_n"]
     assert written["curves"]["model 1"]["gold"]["value"] == pytest.approx(best.gold.value)
     assert set(longest.gold.__slots__) == {"value", "low", "high"}
 
@@ -87,6 +87,13 @@ def test_rows_without_gold_or_with_fewer_responses_are_counted_and_kept(tmp_path
     assert (found["best_of_n"].prompts, found["best_of_n"].left_out) == (10, 1)
     narrow = outweigh.select(LATE, given, candidates=3, out=tmp_path / "p.jsonl")["best_of_n"]
     assert len(narrow.divergence) == 3 and narrow.random.value == found["best_of_n"].random.value
+
+
+def test_labels_that_came_with_the_row_stay_as_they_were(tmp_path):
+    row = {"prompt": "p", "responses": ["aa", "cc"], "ranks": [1, 2], "gold": None}
+    found = outweigh.select(LATE, [row], out=tmp_path / "picks.jsonl")
+    written = read(tmp_path / "picks.jsonl")[0]
+    assert written["ranks"] == [1, 2] and written["reward_ranks"] == [2, 1] and found["without_gold"] == 1
 
 
 def test_one_candidate_each_is_kept_without_a_curve(tmp_path):

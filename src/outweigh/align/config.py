@@ -83,7 +83,8 @@ class RLConfig:
     device_responses: int = 8
     """Responses a device takes at once; smaller ones are accumulated."""
     kl: float = 0.05
-    """Nats of reward that a nat of divergence from the first policy costs."""
+    """Weight of the divergence from the first policy: with rloo, nats of reward a nat of it; with grpo, of a
+    term of the loss beside advantages that are over their deviation."""
     temperature: float = 1.0
     """Responses are drawn at it."""
     top_p: float = 1.0
@@ -106,15 +107,17 @@ class RLConfig:
     """auto: bf16 where the device has it."""
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("rounds", 1),
-            ("batch_prompts", 1),
-            ("n", 2),
-            ("eval_prompts", 2),
-            ("eval_n", 1),
-        ):
+        ones = ("rounds", "batch_prompts", "device_responses", "max_new_tokens", "eval_n", "lora_rank")
+        for name, least in {**dict.fromkeys(ones, 1), "n": 2, "eval_prompts": 2, "meta_responses": 2}.items():
             if getattr(self, name) < least:
                 raise ConfigError(f"{name}: got {getattr(self, name)}, want {least} or more.")
+        if not (self.temperature > 0 and 0 < self.top_p <= 1 and self.epochs > 0):
+            raise ConfigError(
+                f"got temperature {self.temperature}, top_p {self.top_p} and epochs {self.epochs}, want more "
+                "than 0, and a probability for top_p."
+            )
+        if self.kl < 0 or self.seed < 0:
+            raise ConfigError(f"got kl {self.kl} and seed {self.seed}, want 0 or more.")
         for name, known in (("algorithm", ("rloo", "grpo")), ("method", ("full", "lora"))):
             if getattr(self, name) not in known:
                 raise ConfigError(f"{name}: got {getattr(self, name)!r}, want {' or '.join(known)}.")

@@ -1,5 +1,6 @@
 """One round of reinforcement learning: TRL raises the reward, from the weights that the last round left."""
 
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ import datasets
 import peft
 import torch
 from safetensors.torch import load_file
-from transformers import PrinterCallback, set_seed
+from transformers import PrinterCallback
 
 from outweigh.align.config import RLConfig
 from outweigh.data.cache import appearing_whole
@@ -25,7 +26,16 @@ from outweigh.training.checkpoints import WholeCheckpoints, full_disk_named, new
 from outweigh.training.method import linear_layers
 
 ADAPTER = "adapter_model.safetensors"
-KEPT = ("step", "reward", "reward_std", "kl", "entropy", "completions/mean_length", "loss")
+KEPT = (
+    "step",
+    "reward",
+    "reward_std",
+    "frac_reward_zero_std",
+    "kl",
+    "entropy",
+    "completions/mean_length",
+    "loss",
+)
 """What is kept of TRL's log."""
 
 Reward = Callable[..., list[float]]
@@ -52,8 +62,7 @@ def train_round(
         MissingExtra: TRL is not installed.
         TrainingError: the disk is full, or no reward was finite.
     """
-    set_seed(config.seed + number)
-    trainer = _trainer(prompts, reward, config, folder, columns)
+    trainer = _trainer(prompts, reward, config, folder, number, columns)
     if before is not None:
         _go_on_from(trainer.model, before, config)
     checkpoint = newest_whole(folder / "checkpoints") if resume else None
@@ -62,7 +71,7 @@ def train_round(
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         log = [{key: entry[key] for key in KEPT if key in entry} for entry in trainer.state.log_history]
         log = [entry for entry in log if "reward" in entry]
-        if not all(torch.isfinite(torch.tensor(list(entry.values()))).all() for entry in log):
+        if not all(value is not None and math.isfinite(value) for entry in log for value in entry.values()):
             raise TrainingError(f"{folder}: a reward or a loss is not finite. Lower the learning rate.")
         _save(trainer, config, folder)
     return log
@@ -73,6 +82,7 @@ def _trainer(
     reward: Reward,
     config: RLConfig,
     folder: Path,
+    number: int,
     columns: Mapping[str, Sequence[float]],
 ) -> Any:
     trl = need("trl", extra="trl", feature="reinforcement learning")
@@ -111,7 +121,7 @@ def _trainer(
                 bf16=dtype is torch.bfloat16,
                 use_cpu=device.type == "cpu",
                 gradient_checkpointing=False,
-                seed=config.seed,
+                seed=config.seed + number,  # else every round would draw, and leave out, the same
                 logging_steps=1,
                 save_strategy="steps",
                 save_steps=max(1, len(prompts) // config.batch_prompts // 4),

@@ -14,6 +14,7 @@ FURTHER = 3.0  # times the divergence of the round before that is a spike
 FAR = 10.0  # nats a response, under which no divergence is called one
 SPIKE, SPIKES = 1.0, 10.0  # a step's divergence: nats a token, and times the median step of its round
 LONGER = 1.5  # times the first policy's length
+FLAT = 0.5  # share of prompts whose responses all have one reward
 SAMER = 0.5  # of the first policy's diversity
 
 
@@ -50,7 +51,8 @@ class RoundFacts:
     gold: Estimate | None
     gold_gain: Estimate | None
     divergence: Estimate
-    """Mean log-ratio to the first policy, nats a response: an estimate of the KL divergence."""
+    """Mean log-ratio to the first policy, nats a response: where responses are drawn at temperature 1 and
+    top_p 1 an estimate of the KL divergence."""
     tokens: Estimate
     finished: float
     """Share of responses that ended by themselves."""
@@ -75,6 +77,10 @@ ALARMS = {
     "divergence": (
         "the policy moved suddenly far from the first one, in a step or since the round before",
         "Raise kl or lower the learning rate.",
+    ),
+    "flat reward": (
+        "all responses to most prompts had the same reward, so that there was nothing to learn",
+        "Raise shaping.clip, the temperature or n.",
     ),
     "length": (
         "responses are half as long again as the first policy's",
@@ -142,6 +148,8 @@ def _alarms(rounds: Sequence[Answers], log: Sequence[Mapping[str, float]], seed:
     found = ["over-optimisation"] if _over_optimised(rounds, seed) else []
     far, was = last.log_ratio_PN.mean(), before.log_ratio_PN.mean()
     leapt = len(rounds) > 2 and far > FAR and far > FURTHER * max(was, 0.0)
+    if np.mean([entry.get("frac_reward_zero_std", 0.0) for entry in log] or [0.0]) > FLAT:
+        found.append("flat reward")
     steps = [entry["kl"] for entry in log if "kl" in entry]
     if leapt or (steps and max(steps) > max(SPIKE, SPIKES * float(np.median(steps)))):
         found.append("divergence")

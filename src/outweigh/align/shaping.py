@@ -18,7 +18,7 @@ class ShapingConfig:
     whiten: bool = False
     """Take the batch's mean away and divide by its standard deviation."""
     clip: float | None = 5.0
-    """Rewards beyond plus and minus this are cut to it; None: none is."""
+    """Rewards further than this from the first policy's mean are cut to it; None: none is."""
 
     def __post_init__(self) -> None:
         if self.against not in ("nothing", "reference"):

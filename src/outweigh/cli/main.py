@@ -13,6 +13,10 @@ from outweigh.errors import OutweighError
 
 DONE, OUR_FAULT, USERS_INPUT, INTERRUPTED = 0, 1, 2, 130
 
+ONWARDS = dict.fromkeys(("run", "train", "align", "generate", "demo"), "--resume") | {
+    "study": "the same command"
+}
+"""How an interrupted verb goes on."""
 VERBS: dict[str, str] = {
     "run": "audit -> denoise -> train -> evaluate -> report, in one command",
     "audit": "how good the labels are: strength and wrong_probability of every pair",
@@ -57,9 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OutweighError as error:
         return _told(f"outweigh {verb}: {error}", USERS_INPUT)
     except KeyboardInterrupt:
-        return _told(
-            f"\noutweigh {verb}: interrupted. What was finished is kept; --resume goes on.", INTERRUPTED
-        )
+        onwards = ONWARDS.get(verb)
+        kept = f" What was finished is kept; {onwards} goes on." if onwards else ""
+        return _told(f"\noutweigh {verb}: interrupted.{kept}", INTERRUPTED)
     except BrokenPipeError:  # the reader of our output has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE

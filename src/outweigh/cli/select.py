@@ -18,7 +18,7 @@ class Select:
     data: tyro.conf.Positional[str]
     """File, folder or Hub data set of rows with `responses`, and `gold` where it is known."""
     out: Path
-    """File for the rows, .jsonl or .jsonl.gz; results and picture go beside it, as .json and .png."""
+    """File for the rows, .jsonl or .jsonl.gz; results and picture go beside it, as .results.json and .png."""
     baseline: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """Another model to compare with; may be repeated."""
     gold_model: str | None = None
@@ -37,13 +37,19 @@ def main(arguments: Sequence[str]) -> None:
     """Parses and selects."""
     told = parse(Select, arguments)
     from outweigh.cli.show import selection_lines, show, show_plan
+    from outweigh.data.rows import row_candidates
     from outweigh.steps.plan import planned_scoring
     from outweigh.steps.select import beside, select
 
     if told.common.dry_run:
-        writes = [str(told.out), str(beside(told.out, ".json"))]
+        writes = [str(told.out), str(beside(told.out, ".results.json"))]
         models = [told.model, *told.baseline, *([told.gold_model] if told.gold_model else [])]
-        return show_plan(told.common, planned_scoring(told.data, models=models, writes=writes))
+        return show_plan(
+            told.common,
+            planned_scoring(
+                told.data, models=models, writes=writes, parse=row_candidates, on_bad_rows=told.on_bad_rows
+            ),
+        )
     results = select(
         told.model,
         told.data,

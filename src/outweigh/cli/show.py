@@ -126,6 +126,8 @@ def generation_plan_lines(plan: Mapping[str, Any]) -> list[str]:
 
 def generation_lines(results: Mapping[str, Any], out: Path) -> list[str]:
     """What was sampled, in words."""
+    if results["already_there"]:
+        return [f"{out} is there already, with {results['rows']:,} rows. Remove it to draw anew."]
     lines = [
         f"{results['rows']:,} rows with responses are in {out}: {results['tokens']:,} tokens in "
         f"{results['seconds']:,.1f} s, {results['tokens_per_second']:,.0f} tokens/s."
@@ -159,7 +161,10 @@ def round_lines(results: Mapping[str, Any], out: Path) -> list[RenderableType]:
     if "stopped" in results:
         lines.append(f"Stopped after round {results['stopped']}: more would over-optimise.")
     why = "of most gold" if rounds[-1].gold is not None else "the last one, as nothing tells gold"
-    lines.append(f"The policy of round {results['kept']} ({why}) is in {out / 'policy'}.")
+    if results["kept"]:
+        lines.append(f"The policy of round {results['kept']} ({why}) is in {out / 'policy'}.")
+    else:
+        lines.append("No round has more gold than the policy that they began with: keep that one.")
     return [*lines, f"The curves are in {out / 'rounds.png'}."]
 
 

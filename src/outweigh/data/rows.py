@@ -21,6 +21,10 @@ from outweigh.data.transcripts import HUMAN, is_transcript, prompt_turns, split_
 from outweigh.errors import DataError
 
 INPUT_ROLES = tuple(role for role in ROLES if role != "text")
+GENERATED = ("logprobs", "response_tokens", "finished")
+"""Columns that `outweigh generate` writes beside responses."""
+SELECTED = ("rewards", "reward_ranks", "spreads", "kept", "response")
+"""Columns that `outweigh select` writes beside them."""
 _OTHER_ROLES = {"human": "user", "prompter": "user", "gpt": "assistant", "bot": "assistant"}
 
 
@@ -111,7 +115,7 @@ def row_candidates(row: Mapping[str, Any], number: int, origin: str) -> Candidat
     if "responses" not in row:
         raise DataError(_missing("responses", row))
     prompt, responses = prompt_text(row), _responses(row["responses"], "responses", 1)
-    gold = _aligned(row, "gold", len(responses)) if "gold" in row else None
+    gold = _aligned(row, "gold", len(responses)) if row.get("gold") is not None else None
     return Candidates(prompt, responses, gold, number, origin)
 
 
@@ -126,7 +130,7 @@ def row_prompt(row: Mapping[str, Any], number: int, origin: str) -> tuple[Text, 
     prompt = row_texts(row)[0] if inside else prompt_text(row)
     if _is_blank(prompt):
         raise DataError("no prompt to answer, got an empty one. Add it, or drop the row.")
-    said = {*SHAPE_COLUMNS, *OPTIONAL, *RELEASED} - {"prompt", "source"}
+    said = {*SHAPE_COLUMNS, *OPTIONAL, *RELEASED, *SELECTED, *GENERATED} - {"prompt", "source"}
     kept = {name: value for name, value in row.items() if name not in said}
     return prompt, kept | ({"prompt": [message._asdict() for message in prompt]} if inside else {})
 

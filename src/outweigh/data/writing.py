@@ -75,9 +75,9 @@ def write_rows(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> int:
 
 def _line(row: Mapping[str, Any], number: int, path: Path) -> bytes:
     try:
-        return json.dumps(row, default=_json_value, allow_nan=False, ensure_ascii=False).encode() + b"\n"
+        return json.dumps(row, default=json_value, allow_nan=False, ensure_ascii=False).encode() + b"\n"
     except UnicodeEncodeError:  # half a surrogate pair in a column that nothing reads: JSON's escape keeps it
-        return json.dumps(row, default=_json_value, allow_nan=False).encode() + b"\n"
+        return json.dumps(row, default=json_value, allow_nan=False).encode() + b"\n"
     except (TypeError, ValueError) as error:
         raise DataError(
             f"{path}:{number}: can't be written as JSON, got {error}, want finite numbers, strings, lists. "
@@ -85,7 +85,8 @@ def _line(row: Mapping[str, Any], number: int, path: Path) -> bytes:
         ) from None
 
 
-def _json_value(value: object) -> Any:
+def json_value(value: object) -> Any:
+    """What JSON has for a number or an array of numpy's, or a date."""
     if isinstance(value, (np.generic, np.ndarray)):
         return value.tolist()
     if isinstance(value, date):

@@ -1,6 +1,7 @@
 """How responses are drawn and a server is asked. Imports nothing heavy: --help reads it."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from outweigh.errors import ConfigError
 
@@ -19,11 +20,16 @@ class SamplingConfig:
     """A response is cut after so many tokens."""
     seed: int = 0
     """Decides what is drawn: on one machine, with the same batches, the same responses."""
+    batch_responses: int | None = None
+    """Responses that a policy in memory draws at once; None: 256 on a GPU, else 32."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Of a policy in memory. auto: bf16 where the device multiplies in it."""
 
     def __post_init__(self) -> None:
-        for name in ("n", "max_new_tokens"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}: got {getattr(self, name)}, want 1 or more.")
+        for name, least in (("n", 1), ("max_new_tokens", 1), ("batch_responses", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ConfigError(f"{name}: got {value}, want {least} or more.")
         if self.temperature < 0 or not 0 < self.top_p <= 1:
             raise ConfigError(
                 f"got temperature {self.temperature} and top_p {self.top_p}, want 0 or more and a "

@@ -16,7 +16,7 @@ from outweigh.generation.config import SamplingConfig
 from outweigh.generation.samples import Sample, Sampler
 from outweigh.models.loading import quiet
 from outweigh.models.policy import filler, load_policy
-from outweigh.models.precision import Precision, autocast_dtype, default_device
+from outweigh.models.precision import autocast_dtype, default_device
 
 BATCH_RESPONSES = {"cuda": 256}
 """Responses drawn at once, by kind of device."""
@@ -31,22 +31,15 @@ class LocalPolicy(Sampler):
         ModelError: it can't be loaded, or is no causal model.
     """
 
-    def __init__(
-        self,
-        name: str | Path,
-        config: SamplingConfig,
-        *,
-        precision: Precision = "auto",
-        batch: int | None = None,
-    ) -> None:
+    def __init__(self, name: str | Path, config: SamplingConfig) -> None:
         self.config = config
         self.device = default_device()
         self.asking = Asking(name)
         self.tokenizer = self.asking.tokenizer
         model = load_policy(name).eval()
-        self.model = model.to(self.device, autocast_dtype(self.device, precision) or torch.float32)
-        batch = batch or BATCH_RESPONSES.get(self.device.type, FEWEST)
-        self.batch_prompts = max(1, batch // config.n)
+        self.model = model.to(self.device, autocast_dtype(self.device, config.precision) or torch.float32)
+        self.batch = config.batch_responses or BATCH_RESPONSES.get(self.device.type, FEWEST)
+        self.batch_prompts = max(1, self.batch // config.n)
         self.generation = self._generation()
 
     def refusal(self, prompt: Text) -> str:
@@ -57,12 +50,19 @@ class LocalPolicy(Sampler):
         """The n responses to each prompt; batches begin at `first`, so that a job can go on at one."""
         prompts = iter(prompts)
         while batch := list(islice(prompts, self.batch_prompts)):
-            seed = int(np.random.SeedSequence([self.config.seed, first]).generate_state(1)[0])
-            yield from self._batch([self.asking.ids(prompt) for prompt in batch], seed)
+            ids = [self.asking.ids(prompt) for prompt in batch]
+            found: list[list[Sample]] = [[] for _ in batch]
+            while (drawn := len(found[0])) < self.config.n:
+                seed = int(np.random.SeedSequence([self.config.seed, first, drawn]).generate_state(1)[0])
+                copies = min(self.batch, self.config.n - drawn)
+                for place, sample in enumerate(self._batch(ids, copies, seed)):
+                    found[place // copies].append(sample)
+            yield from found
             first += len(batch)
 
     @torch.inference_mode()
-    def _batch(self, ids: Sequence[Sequence[int]], seed: int) -> Iterator[Sequence[Sample]]:
+    def _batch(self, ids: Sequence[Sequence[int]], copies: int, seed: int) -> list[Sample]:
+        """So many responses to each prompt, those to one prompt side by side."""
         longest = max(map(len, ids))
         input_PL = torch.full((len(ids), longest), filler(self.tokenizer))
         mask_PL = torch.zeros((len(ids), longest), dtype=torch.long)
@@ -70,25 +70,23 @@ class LocalPolicy(Sampler):
             input_PL[row, longest - len(each) :] = torch.tensor(each)
             mask_PL[row, longest - len(each) :] = 1
         input_PL, mask_PL = input_PL.to(self.device), mask_PL.to(self.device)
-        cache = self._read(input_PL, mask_PL) if min(map(len, ids)) > 1 else None
+        cache = self._read(input_PL, mask_PL, copies) if min(map(len, ids)) > 1 else None
         recorder = _Recorder()
         with torch.random.fork_rng(), quiet():
             torch.manual_seed(seed)
             said_RL: Tensor = self.model.generate(
-                input_PL.repeat_interleave(self.config.n, 0),
-                attention_mask=mask_PL.repeat_interleave(self.config.n, 0),
+                input_PL.repeat_interleave(copies, 0),
+                attention_mask=mask_PL.repeat_interleave(copies, 0),
                 past_key_values=cache,
                 generation_config=self.generation,
                 logits_processor=LogitsProcessorList([recorder]),
             )
         logprob_RT = recorder.finished(said_RL)
         said_RT = said_RL[:, longest:].cpu()
-        samples = [self._sample(*each) for each in zip(said_RT, logprob_RT, strict=True)]
-        for start in range(0, len(samples), self.config.n):
-            yield samples[start : start + self.config.n]
+        return [self._sample(*each) for each in zip(said_RT, logprob_RT, strict=True)]
 
-    def _read(self, input_PL: Tensor, mask_PL: Tensor) -> DynamicCache:
-        """The cache of all tokens of the prompts but the last, n times each: no prompt is read n times."""
+    def _read(self, input_PL: Tensor, mask_PL: Tensor, copies: int) -> DynamicCache:
+        """The cache of all tokens of the prompts but the last, repeated: a prompt is read once for all."""
         cache = DynamicCache(config=self.model.config)
         own = signature(self.model.forward).parameters
         places = (
@@ -103,7 +101,7 @@ class LocalPolicy(Sampler):
             **places,
             **kept,
         )
-        cache.batch_repeat_interleave(self.config.n)
+        cache.batch_repeat_interleave(copies)
         return cache
 
     def _sample(self, said_T: Tensor, logprob_T: Tensor) -> Sample:
@@ -119,6 +117,8 @@ class LocalPolicy(Sampler):
         ends = {*told, self.tokenizer.eos_token_id} - {None}
         self.ends = torch.tensor(sorted(ends), dtype=torch.long)
         self.lead = self.asking.renderer.lead()
+        # What is left unset below, generate() would take from there: penalties, a min_p
+        self.model.generation_config = GenerationConfig()
         warm = {"temperature": self.config.temperature, "top_p": self.config.top_p, "top_k": 0}
         return GenerationConfig(
             max_new_tokens=self.config.max_new_tokens,

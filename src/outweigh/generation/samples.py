@@ -16,6 +16,12 @@ class Sample(NamedTuple):
     logprob: float | None  # nats under the policy at temperature 1, its end token counted; None where unknown
 
 
+class Refused(NamedTuple):
+    """A prompt that a server will not answer, and why."""
+
+    reason: str
+
+
 class Sampler(ABC):
     """Whatever answers prompts."""
 
@@ -27,5 +33,5 @@ class Sampler(ABC):
         """Why this prompt can't be answered; empty where it can."""
 
     @abstractmethod
-    def samples(self, prompts: Iterable[Text], first: int) -> Iterator[Sequence[Sample]]:
+    def samples(self, prompts: Iterable[Text], first: int) -> Iterator[Sequence[Sample] | Refused]:
         """The n responses to each prompt, in order; `first` is the first one's place in the whole job."""

@@ -11,14 +11,14 @@ from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
-from urllib3.util.retry import Retry
 
 from outweigh.data.records import Text
-from outweigh.errors import ServerError
+from outweigh.errors import ServerError, ServerRefusal
 from outweigh.generation.config import SamplingConfig, ServerConfig
-from outweigh.generation.samples import Sample, Sampler
+from outweigh.generation.samples import Refused, Sample, Sampler
 
 BUSY = (408, 409, 429, 500, 502, 503, 504)  # answers that may be other ones a moment later
+REFUSALS = (400, 413, 422)  # answers that are of this prompt, and will be the same again
 SHOWN = 200  # characters of a server's answer in a message
 
 
@@ -35,16 +35,10 @@ class ChatServer:
         self.session = requests.Session()
         if key := os.environ.get(config.key):
             self.session.headers["Authorization"] = f"Bearer {key}"
-        retry = Retry(
-            config.retries,
-            backoff_factor=1.0,
-            status_forcelist=BUSY,
-            allowed_methods=None,  # a completion asked for twice does no harm
-            raise_on_status=False,
-        )
-        adapter = HTTPAdapter(max_retries=retry, pool_maxsize=config.concurrency)
+        adapter = HTTPAdapter(pool_maxsize=config.concurrency)
         self.session.mount("http://", adapter)
         self.session.mount("https://", adapter)
+        self._stopped = threading.Event()
         self._pace = _Pace(config.requests_per_minute)
         self.model = config.model or self._first_model()
 
@@ -69,18 +63,17 @@ class ChatServer:
             raise ServerError(f"{self.url}: lists no model. Name one with --server.model.")
         return names[0]
 
+    def stop(self) -> None:
+        """Nothing; what waits to ask again gives up."""
+        self._stopped.set()
+
     def _asked(self, method: str, path: str, **how: Any) -> dict[str, Any]:
-        self._pace.wait()
-        try:
-            answer = self.session.request(method, self.url + path, timeout=self.config.timeout, **how)
-        except requests.RequestException as error:
-            reason = str(getattr(error.args[0], "reason", error) if error.args else error)
-            raise ServerError(f"{self.url}: can't be asked ({reason[:SHOWN]}). Is it running?") from None
+        answer = self._tried(method, path, **how)
         if not answer.ok:
-            hint = " Is the key right?" if answer.status_code in (401, 403) else ""
-            raise ServerError(
-                f"{self.url}: answers {answer.status_code}, {' '.join(answer.text.split())[:SHOWN]!r}.{hint}"
-            )
+            said = f"{self.url}: answers {answer.status_code}, {' '.join(answer.text.split())[:SHOWN]!r}."
+            if answer.status_code in REFUSALS:
+                raise ServerRefusal(said)
+            raise ServerError(said + (" Is the key right?" if answer.status_code in (401, 403) else ""))
         try:
             found = answer.json()
         except ValueError:
@@ -88,6 +81,27 @@ class ChatServer:
         if not isinstance(found, dict):
             raise ServerError(f"{self.url}: got {answer.text[:SHOWN]!r}, want a JSON object. Is it its /v1?")
         return found
+
+    def _tried(self, method: str, path: str, **how: Any) -> requests.Response:
+        """The server's answer, asked for again while it is busy or can't be reached."""
+        for attempt in range(self.config.retries + 1):
+            self._pace.wait()
+            last = attempt == self.config.retries
+            told = ""
+            try:
+                answer = self.session.request(method, self.url + path, timeout=self.config.timeout, **how)
+                if answer.status_code not in BUSY or last:
+                    return answer
+                told = answer.headers.get("Retry-After", "")
+            except requests.RequestException as error:
+                if last:
+                    reason = str(getattr(error.args[0], "reason", error) if error.args else error)
+                    raise ServerError(
+                        f"{self.url}: can't be asked ({reason[:SHOWN]}). Is it running?"
+                    ) from None
+            if self._stopped.wait(float(told) if told.isdigit() else 2.0**attempt):
+                break
+        raise ServerError(f"{self.url}: asking was given up.")
 
 
 class ServedPolicy(Sampler):
@@ -101,37 +115,43 @@ class ServedPolicy(Sampler):
         """Why this prompt can't be answered; empty where it can. Which is too long, only the server knows."""
         return "" if prompt else "prompt is empty, want a message to answer. Drop the row."
 
-    def samples(self, prompts: Iterable[Text], first: int) -> Iterator[Sequence[Sample]]:
+    def samples(self, prompts: Iterable[Text], first: int) -> Iterator[Sequence[Sample] | Refused]:
         """The n responses to each prompt, in order, while others are under way."""
         asked, width = iter(enumerate(prompts, first)), self.server.config.concurrency
-        with ThreadPoolExecutor(width) as pool:
-            waiting: deque[Future[list[Sample]]] = deque()
-            try:
-                for place, prompt in islice(asked, 2 * width):
+        pool = ThreadPoolExecutor(width)
+        waiting: deque[Future[list[Sample] | Refused]] = deque()
+        try:
+            for place, prompt in islice(asked, 2 * width):
+                waiting.append(pool.submit(self._answers, prompt, place))
+            while waiting:
+                yield waiting.popleft().result()
+                for place, prompt in islice(asked, 1):
                     waiting.append(pool.submit(self._answers, prompt, place))
-                while waiting:
-                    yield waiting.popleft().result()
-                    for place, prompt in islice(asked, 1):
-                        waiting.append(pool.submit(self._answers, prompt, place))
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+        except BaseException:  # what waits to be tried again is not to hold up an end
+            self.server.stop()
+            raise
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
-    def _answers(self, prompt: Text, place: int) -> list[Sample]:
+    def _answers(self, prompt: Text, place: int) -> list[Sample] | Refused:
         """The n responses; a server that gives fewer at once than it is asked for is asked again."""
         messages = [{"role": "user" if role == "text" else role, "content": said} for role, said in prompt]
         found: list[Sample] = []
         while len(found) < self.config.n:
             options: dict[str, Any] = {"logprobs": True} if self.server.config.logprobs else {}
-            answer = self.server.complete(
-                messages,
-                n=self.config.n - len(found),
-                temperature=self.config.temperature,
-                top_p=self.config.top_p,
-                max_tokens=self.config.max_new_tokens,
-                seed=(self.config.seed * 1_000_003 + place * 1009 + len(found)) % 2**31,
-                **options,
-            )
-            found += [self._sample(choice, answer) for choice in answer["choices"]]
+            try:
+                answer = self.server.complete(
+                    messages,
+                    n=self.config.n - len(found),
+                    temperature=self.config.temperature,
+                    top_p=self.config.top_p,
+                    max_tokens=self.config.max_new_tokens,
+                    seed=(self.config.seed * 1_000_003 + place * 1009 + len(found)) % 2**31,
+                    **options,
+                )
+                found += [self._sample(choice, answer) for choice in answer["choices"]]
+            except ServerRefusal as refusal:
+                return Refused(str(refusal))
         return found[: self.config.n]
 
     def _sample(self, choice: Any, answer: Mapping[str, Any]) -> Sample:
@@ -146,7 +166,9 @@ class ServedPolicy(Sampler):
                 "finish_reason."
             ) from None
         if not isinstance(text, str):
-            raise ServerError(f"{self.server.url}: got the content {str(text)[:SHOWN]}, want a string.")
+            raise ServerRefusal(
+                f"{self.server.url}: got the content {text!r}, want a string. Was it cut while it thought?"
+            )
         tokens = len(said) if said is not None else used
         return Sample(text, tokens, reason != "length", logprob)
 

@@ -1,7 +1,7 @@
 """The reward model that a trainer's function scores with, loaded once a process."""
 
 import os
-from functools import cache
+import threading
 
 from outweigh.errors import ConfigError
 from outweigh.models.ensemble import load_scorer
@@ -10,9 +10,8 @@ from outweigh.models.reward import Scorer
 VARIABLE = "OUTWEIGH_REWARD_MODEL"
 
 
-@cache
-def _loaded(name: str) -> Scorer:
-    return load_scorer(name)
+_loaded: dict[str, Scorer] = {}
+_lock = threading.Lock()  # verl asks from many threads at once
 
 
 def reward_model(name: str | None = None) -> Scorer:
@@ -25,4 +24,7 @@ def reward_model(name: str | None = None) -> Scorer:
     name = name or os.environ.get(VARIABLE)
     if not name:
         raise ConfigError(f"no reward model. Set {VARIABLE} to a folder, a Hub name, or mean:A,B.")
-    return _loaded(str(name))
+    with _lock:
+        if name not in _loaded:
+            _loaded[name] = load_scorer(name)
+        return _loaded[name]

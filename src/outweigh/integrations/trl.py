@@ -20,25 +20,31 @@ REFERENCE = "reference_reward"
 class RewardFunction:
     """Rewards of completions, as TRL asks for them; unlike its own scoring it needs no shared tokenizer.
 
-    With `shaping` against a reference, the data has a column `reference_reward`.
+    `level` is taken from every reward first, as a clip is about nothing else: a reward model's own level
+    means nothing. With `shaping` against a reference, the data has a column `reference_reward`.
 
     Raises:
         ConfigError, ModelError: no model is named, or it can't be loaded.
     """
 
-    def __init__(self, model: str | Path | Scorer | None = None, shaping: ShapingConfig = RAW) -> None:
+    def __init__(
+        self, model: str | Path | Scorer | None = None, shaping: ShapingConfig = RAW, *, level: float = 0.0
+    ) -> None:
         self.model = (
             model if isinstance(model, Scorer) else reward_model(None if model is None else str(model))
         )
         self.shaping = shaping
+        self.level = level
         self.__name__ = "outweigh"  # under which TRL logs it
 
     def __call__(
         self, prompts: Sequence[Messages], completions: Sequence[Messages], **columns: Any
     ) -> list[float]:
         """One reward a completion, in nats of log-odds unless shaped."""
-        reward = self.model.score(prompts, completions)
-        reference = np.asarray(columns[REFERENCE], dtype=np.float64) if REFERENCE in columns else None
+        reward = self.model.score(prompts, completions) - self.level
+        reference = None
+        if REFERENCE in columns:
+            reference = np.asarray(columns[REFERENCE], dtype=np.float64) - self.level
         return [float(each) for each in shaped(reward, self.shaping, reference)]
 
 

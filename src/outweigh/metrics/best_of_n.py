@@ -1,4 +1,4 @@
-"""What the best of n responses is worth, for every n at once; exact over all choices of n of K.
+"""What the best of n responses is worth, for every n at once: over all choices of n of K, none drawn.
 
 `value` is anything that a kept response has: its gold score, its chance to beat another one.
 """
@@ -31,11 +31,11 @@ def duel_chances(
     """Chance that a's best of n has more value than b's best of the same n, ties a half, for n = 1 ... K.
 
     Where a keeps i and b keeps j of one choice of n, all others of it lie below i for a and below j for b.
-    Equal rewards are put in an order by chance.
+    Equal rewards are put in an order by chance, one for each judge: with ties this is one draw, not the mean.
     """
     check_pairs(reward_a=reward_a, reward_b=reward_b, value=value)
     count = len(value)
-    rank_a, rank_b = (_ranks(each, seed) for each in (reward_a, reward_b))
+    rank_a, rank_b = _ranks(reward_a, [seed, 0]), _ranks(reward_b, [seed, 1])
     below = np.zeros((count + 1, count + 1), dtype=np.int64)
     below[rank_a + 1, rank_b + 1] = 1
     below = below.cumsum(0).cumsum(1)  # [x, y]: responses of rank below x for a and below y for b
@@ -69,7 +69,7 @@ def _wins_KK(value: FloatArray) -> FloatArray:
     return 0.5 * (np.sign(value[:, None] - value[None, :]) + 1.0)
 
 
-def _ranks(reward: FloatArray, seed: int) -> IntArray:
+def _ranks(reward: FloatArray, seed: list[int]) -> IntArray:
     """Rank of each response, 0 the lowest; equal ones in an order by chance."""
     chance = np.random.default_rng(seed).random(len(reward))
     ranks = np.empty(len(reward), dtype=np.int64)

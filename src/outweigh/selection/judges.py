@@ -8,7 +8,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from outweigh.data.cache import cache_folder
@@ -117,21 +116,22 @@ class ServerJudge(Judge):
         ServerError: the server does not answer as it should.
     """
 
-    def __init__(self, url: str, config: ServerConfig, *, seed: int = 0) -> None:
+    def __init__(self, url: str, config: ServerConfig) -> None:
         self.server = ChatServer(url, config)
-        self.seed = seed
         self.tally: Tally = Tally()
         self.cache = cache_folder() / "judge"
 
     def verdicts(self, matches: Sequence[Match]) -> list[float | None]:
         """Both orders agree on one, or it is a tie; None where an order gave no verdict."""
         orders = [(match, turned) for match in matches for turned in (False, True)]
-        with ThreadPoolExecutor(self.server.config.concurrency) as pool:
-            waiting = [pool.submit(self._verdict, *each) for each in orders]
-            try:
-                found = [each.result() for each in waiting]
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+        pool = ThreadPoolExecutor(self.server.config.concurrency)
+        try:
+            found = list(pool.map(lambda each: self._verdict(*each), orders))
+        except BaseException:  # what waits to be tried again is not to hold up an end
+            self.server.stop()
+            raise
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
         return [
             None if one is None or other is None else one if one == other else TIE
             for one, other in zip(found[::2], found[1::2], strict=True)
@@ -155,7 +155,9 @@ class ServerJudge(Judge):
         return None
 
     def _answer(self, messages: list[dict[str, str]], attempt: int) -> str:
-        options: dict[str, Any] = {"temperature": 0.0, "max_tokens": MAX_TOKENS, "seed": self.seed + attempt}
+        # The same question at temperature 0 would get the same answer again
+        options: dict[str, Any] = {"temperature": 0.0 if attempt == 0 else 1.0, "max_tokens": MAX_TOKENS}
+        options["seed"] = attempt
         identity = json.dumps([self.server.url, self.server.model, messages, options])
         file = self.cache / f"{hashlib.sha256(identity.encode()).hexdigest()[:40]}.json"
         if file.exists():
@@ -173,13 +175,10 @@ class ServerJudge(Judge):
             self.tally.completion_tokens += int(usage.get("completion_tokens") or 0)
         if not isinstance(said, str):
             return ""
-        _keep(file, said)
+        if VERDICT.search(said):
+            with replaced_whole(file) as out:
+                out.write(json.dumps({"said": said}).encode())
         return said
-
-
-def _keep(file: Path, said: str) -> None:
-    with replaced_whole(file) as out:
-        out.write(json.dumps({"said": said}).encode())
 
 
 def _of(gap: float) -> float:

@@ -13,15 +13,16 @@ from outweigh.data.files import raw_rows
 from outweigh.data.pairs import Data, OnBadRows, parsed
 from outweigh.data.records import Text
 from outweigh.data.rows import row_prompt
-from outweigh.data.writing import write_rows
+from outweigh.data.writing import json_value, write_rows
 from outweigh.errors import ConfigError, DataError
 from outweigh.generation.config import SamplingConfig, ServerConfig
 from outweigh.generation.local import LocalPolicy
-from outweigh.generation.samples import Sample, Sampler
+from outweigh.generation.samples import Refused, Sample, Sampler
 from outweigh.generation.server import ServedPolicy
 from outweigh.progress import progress
 from outweigh.steps.record import headed, peak_memory
 
+REFUSED = "outweigh: refused"  # in the unfinished file, in place of a row
 TRIED = 16  # tokens of the answers that a dry run times
 
 
@@ -30,6 +31,7 @@ class Asked(NamedTuple):
 
     row: dict[str, Any]  # its columns but the responses and labels that it came with
     prompt: Text
+    origin: str
 
 
 def generate(
@@ -47,8 +49,9 @@ def generate(
 
     `policy` is a folder, a Hub name, `smollm2`, or the URL of an OpenAI-compatible server. A log-probability
     is in nats under the policy at temperature 1, null where a server does not tell. A row keeps its prompt
-    and what it has beside texts and labels. While it goes on, what is finished stands in `out`.unfinished;
-    with `resume` it is taken from there, and on one machine the file becomes what it would have become.
+    and what it has beside texts and labels; one that a server refuses is a bad row. While it goes on, what
+    is finished stands in `out`.unfinished; with `resume` it is taken from there, and on one machine the file
+    becomes what it would have become.
 
     Raises:
         DataError: a row has no prompt or one that the policy can't take, and `on_bad_rows` is error.
@@ -58,10 +61,14 @@ def generate(
     config, path = config or SamplingConfig(), Path(out)
     if not path.name.endswith((".jsonl", ".jsonl.gz")):
         raise ConfigError(f"{path}: rows are written as JSON lines, want a name in .jsonl or .jsonl.gz.")
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    if resume and path.exists() and not unfinished.exists():
+        rows = sum(1 for _ in raw_rows(path))
+        return headed("generate", config.seed) | {"rows": rows, "already_there": True}
     sampler = _sampler(policy, config, server)
     asked, bad = _asked(data, sampler, on_bad_rows)
-    identity = json.dumps([str(policy), asdict(config), _digest(asked)])
-    unfinished = path.with_name(f"{path.name}.unfinished")
+    served = sampler.server.model if isinstance(sampler, ServedPolicy) else None
+    identity = json.dumps([str(policy), served, asdict(config), _digest(asked)])
     started, tokens = time.monotonic(), 0
     with (
         _opened(unfinished, identity, sampler.batch_prompts, resume) as (file, done),
@@ -70,15 +77,23 @@ def generate(
         advance(done * config.n)
         prompts = (each.prompt for each in asked[done:])
         for each, samples in zip(asked[done:], sampler.samples(prompts, done), strict=True):
-            file.write(json.dumps(_answered(each.row, samples)) + "\n")
+            if isinstance(samples, Refused):
+                if on_bad_rows == "error":
+                    raise DataError(f"{each.origin}: {samples.reason} Drop the row, or skip bad rows.")
+                line: dict[str, Any] = {REFUSED: f"{each.origin}: {samples.reason}"}
+            else:
+                line = _answered(each.row, samples)
+                tokens += sum(sample.tokens or 0 for sample in samples)
+            file.write(json.dumps(line, default=json_value) + "\n")
             file.flush()
-            tokens += sum(sample.tokens or 0 for sample in samples)
-            advance(config.n)
+            advance(config.n, f"{tokens / (time.monotonic() - started):,.0f} tokens/s")
     seconds = time.monotonic() - started
-    rows = write_rows(path, _lines(unfinished))
+    bad += [line[REFUSED] for line in _lines(unfinished) if REFUSED in line]
+    rows = write_rows(path, (line for line in _lines(unfinished) if REFUSED not in line))
     unfinished.unlink()
     return headed("generate", config.seed) | {
         "rows": rows,
+        "already_there": False,
         "bad_rows": bad,
         "resumed_at": done,
         "tokens": tokens,
@@ -134,7 +149,7 @@ def _asked(data: Data, sampler: Sampler, on_bad_rows: OnBadRows) -> tuple[list[A
                 raise
             bad.append(str(error))
         else:
-            found.append(Asked(kept, prompt))
+            found.append(Asked(kept, prompt, raw.origin))
     if not found:
         raise DataError(f"generate: none of {len(bad):,} rows can be answered. The first: {bad[0]}")
     return found, bad

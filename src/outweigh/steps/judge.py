@@ -1,14 +1,15 @@
 """`outweigh judge`: which of two responses to each prompt is better, and how far the judge agrees with
 people."""
 
+from collections import defaultdict, deque
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from outweigh.data.files import raw_rows
+from outweigh.data.files import RawRow, raw_rows
 from outweigh.data.pairs import Data, parsed, read_pairs
-from outweigh.data.records import Candidates, Pair, plain
+from outweigh.data.records import Candidates, Pair, Text, plain
 from outweigh.data.rows import row_candidates
 from outweigh.data.writing import write_rows
 from outweigh.errors import DataError
@@ -45,7 +46,7 @@ def judge(
         DataError: a row is not what it should be, no two prompts match, or there is no verdict.
         ModelError, ServerError: the judge can't be loaded, or does not answer.
     """
-    asked = _judge(by, server or ServerConfig(), seed)
+    asked = _judge(by, server or ServerConfig())
     results: dict[str, Any] = headed("judge", seed) | {"by": str(by)}
     if against is None:
         pairs = list(read_pairs(data))
@@ -84,7 +85,7 @@ def planned_judging(data: Data, against: Data | None = None, *, by: str | Path) 
     return {"matches": matches, "asked": 2 * matches if served else 0}
 
 
-def _judge(by: str | Path | Judge, server: ServerConfig, seed: int) -> Judge:
+def _judge(by: str | Path | Judge, server: ServerConfig) -> Judge:
     if isinstance(by, Judge):
         return by
     if isinstance(by, Scorer):
@@ -92,18 +93,23 @@ def _judge(by: str | Path | Judge, server: ServerConfig, seed: int) -> Judge:
     if str(by) == GOLD:
         return GoldJudge()
     if str(by).startswith(("http://", "https://")):
-        return ServerJudge(str(by), server, seed=seed)
+        return ServerJudge(str(by), server)
     return ModelJudge(load_scorer(by))
 
 
 def _matched(data: Data, against: Data) -> tuple[list[Match], int]:
-    """The two responses to each prompt that both have, and how many rows have none to match."""
+    """The two responses to each prompt that both have, and how many rows have none to match.
+
+    Where a prompt stands in several rows the first is matched with the first, the second with the second.
+    """
     first, second = ([_kept(raw) for raw in raw_rows(each)] for each in (data, against))
-    others = {row.prompt: (row, place) for row, place in second}
+    others: dict[Text, deque[tuple[Candidates, int]]] = defaultdict(deque)
+    for row, place in second:
+        others[row.prompt].append((row, place))
     found = []
     for row, place in first:
-        if row.prompt in others:
-            other, its = others[row.prompt]
+        if others[row.prompt]:
+            other, its = others[row.prompt].popleft()
             golds = (row.gold, other.gold)
             gold = None if golds[0] is None or golds[1] is None else (golds[0][place], golds[1][its])
             found.append(Match(row.prompt, row.responses[place], other.responses[its], gold))
@@ -112,9 +118,11 @@ def _matched(data: Data, against: Data) -> tuple[list[Match], int]:
     return found, len(first) + len(second) - 2 * len(found)
 
 
-def _kept(raw: Any) -> tuple[Candidates, int]:
+def _kept(raw: RawRow) -> tuple[Candidates, int]:
     row = parsed(raw, row_candidates)
-    place = raw.values.get("kept", 0)
+    if not row.prompt:
+        raise DataError(f"{raw.origin}: no prompt, want one to match rows by. Add it, or drop the row.")
+    place = (raw.values or {}).get("kept", 0)
     if not isinstance(place, int) or not 0 <= place < len(row.responses):
         raise DataError(
             f"{raw.origin}: 'kept' is {place!r}, want a place among {len(row.responses)} responses."

@@ -12,6 +12,7 @@ from outweigh.data.files import raw_rows
 from outweigh.data.pairs import Data, OnBadRows, read_pairs
 from outweigh.data.records import Text
 from outweigh.data.tokens import encode, truncate
+from outweigh.errors import DataError
 from outweigh.models.ensemble import members_of
 from outweigh.models.loading import load_classifier, load_tokenizer
 from outweigh.models.reward import RewardModel
@@ -61,8 +62,15 @@ def planned(
     }
 
 
-def planned_scoring(data: Data, *, models: Sequence[str], writes: Sequence[str]) -> dict[str, Any]:
-    """The same for rows whose texts the models score; every row is parsed.
+def planned_scoring(
+    data: Data,
+    *,
+    models: Sequence[str],
+    writes: Sequence[str],
+    parse: Any = None,
+    on_bad_rows: OnBadRows = "error",
+) -> dict[str, Any]:
+    """The same for rows whose texts the models score; every row is parsed, as `parse` does where it is given.
 
     Raises:
         DataError: there is no such data, or a row is not what it should be.
@@ -71,8 +79,14 @@ def planned_scoring(data: Data, *, models: Sequence[str], writes: Sequence[str])
     sample: list[tuple[Text, Text]] = []
     rng = np.random.default_rng(0)
     for raw in raw_rows(data):
+        try:
+            found = row_texts(raw, parse)
+        except DataError:
+            if on_bad_rows == "error":
+                raise
+            continue
         rows += 1
-        for text in row_texts(raw):
+        for text in found:
             texts += 1
             place = len(sample) if len(sample) < SAMPLE else int(rng.integers(texts))
             sample[place : place + 1] = [text] if place < SAMPLE else []

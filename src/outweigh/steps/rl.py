@@ -6,40 +6,27 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from outweigh.align.config import RLConfig
-from outweigh.align.rl import train_round
-from outweigh.align.rounds import Answers, RoundFacts, diversity, round_facts
+from outweigh.align.rounds import RoundFacts, round_facts
+from outweigh.data.cache import appearing_whole
 from outweigh.data.files import raw_rows
-from outweigh.data.pairs import Data, OnBadRows, parsed, read_pairs
-from outweigh.data.records import Message, Text
+from outweigh.data.pairs import Data, OnBadRows, parsed
+from outweigh.data.records import Text
 from outweigh.data.rows import row_prompt
 from outweigh.errors import ConfigError, DataError
 from outweigh.generation.asking import Asking
-from outweigh.generation.config import SamplingConfig
-from outweigh.integrations.trl import REFERENCE, RewardFunction
 from outweigh.models.ensemble import load_scorer
-from outweigh.models.policy import Policy
-from outweigh.models.reward import Scorer
+from outweigh.models.reward import RewardModel, Scorer
 from outweigh.optional import need
 from outweigh.report.rounds import draw_rounds
-from outweigh.steps.generate import generate
-from outweigh.steps.record import Stopwatch, headed, peak_memory, write_json, write_run
-from outweigh.training.config import MetaConfig, TrainConfig
-from outweigh.training.fit import fit
-
-
-class Round(NamedTuple):
-    """A finished round, as its folder has it."""
-
-    folder: Path
-    answers: Answers
-    log: list[dict[str, float]]
-    seconds: dict[str, float]
-    reward_model: str
+from outweigh.steps.record import headed, peak_memory, sources, write_json, write_run
+from outweigh.steps.rounds import Round, Rounds, set_by_rounds, train_config
+from outweigh.training.checkpoints import full_disk_named
+from outweigh.training.config import TrainConfig
 
 
 def align_rl(
@@ -55,36 +42,48 @@ def align_rl(
     on_bad_rows: OnBadRows = "error",
     resume: bool = False,
 ) -> dict[str, Any]:
-    """The rounds in figures, as in `out/results.json`; `out/policy` is the policy of most gold, else the
-    last.
+    """The rounds in figures, as in `out/results.json`; `out/policy` is the last one, with gold that of most
+    gold.
 
     `data` has prompts, of which equal ones count once. Each round trains the policy on them, by TRL, and
     judges it on the prompts of `eval`, or on some kept from training. With `pairs`, between two rounds the
     policy answers the training prompts and MetaRM trains the reward model further, as `reward` says, on the
-    pairs, with the answers as shifted responses. `gold_model` judges and is never trained on. With `resume`
-    what is finished is taken as it is, also within a round.
+    pairs, with the answers as shifted responses. `gold_model` judges and is never trained on; where no round
+    has more gold than the policy that they began with, none is kept. With `resume` what is finished is taken
+    as it is, also within a round, and more rounds may be asked for.
 
     Raises:
         DataError, ConfigError, ModelError, TrainingError, MissingExtra: with what to do.
     """
     config, out = config or RLConfig(), Path(out)
     need("trl", extra="trl", feature="align rl")
+    first = load_scorer(reward_model)
+    _check_meta(config, reward, pairs, first)
     prompts, followed, bad = _parted(data, eval, config, on_bad_rows)
-    about = {"prompts": len(prompts), "followed": len(followed), "bad_rows": bad}
-    names = {"reward_model": str(reward_model), "gold_model": gold_model and str(gold_model)}
-    settings = asdict(config) | names | {"pairs": None if pairs is None else str(pairs)}
+    about = {"prompts": len(prompts), "followed": len(followed), "bad_rows": bad, "files": sources(data)}
+    settings = asdict(config) | {
+        "reward_model": str(reward_model),
+        "gold_model": None if gold_model is None else str(gold_model),
+        "pairs": None if pairs is None else sources(pairs),
+        "reward": train_config(reward),
+    }
     _same_run(out, settings, [prompts, followed], resume)
     write_run(out, "align rl", settings, about)
-    runner = _Rounds(out, prompts, followed, config, reward or TrainConfig(), str(reward_model), resume)
-    runner.gold = None if gold_model is None else load_scorer(gold_model)
-    runner.pairs = pairs
+    rounds = Rounds(
+        out=out,
+        prompts=prompts,
+        followed=followed,
+        config=config,
+        reward=reward or TrainConfig(),
+        reward_model=str(reward_model),
+        first=first,
+        gold=None if gold_model is None else load_scorer(gold_model),
+        pairs=pairs,
+        resume=resume,
+    )
     results = headed("align rl", config.seed) | {"data": about, "config": settings}
-    for finished in runner.run():
-        answers = [each.answers for each in finished]
-        facts = [
-            round_facts(answers[: place + 1], finished[place].log, seed=config.seed)
-            for place in range(len(finished))
-        ]
+    for finished in rounds.run():
+        facts = _facts(finished, config.seed)
         results |= {
             "rounds": facts,
             "log": [each.log for each in finished[1:]],
@@ -97,9 +96,32 @@ def align_rl(
         if config.stop and "over-optimisation" in facts[-1].alarms:
             results["stopped"] = facts[-1].round
             break
-    results["kept"] = _keep(out, results["rounds"])
+    results["kept"] = _keep(rounds, results["rounds"])
     write_json(out / "results.json", results)
     return results
+
+
+def _facts(finished: Sequence[Round], seed: int) -> list[RoundFacts]:
+    answers = [each.answers for each in finished]
+    return [round_facts(answers[: place + 1], each.log, seed=seed) for place, each in enumerate(finished)]
+
+
+def _check_meta(config: RLConfig, reward: TrainConfig | None, pairs: Data | None, first: Scorer) -> None:
+    """Nothing, if what is told of MetaRM between rounds will be done."""
+    told = train_config(reward)
+    if pairs is None and told:
+        raise ConfigError(f"reward: got {', '.join(told)}, but no pairs to train the reward model on.")
+    if pairs is None:
+        return
+    if config.rounds < 2:
+        raise ConfigError("pairs: got one round, and the reward model is trained between two. Want rounds 2.")
+    if not isinstance(first, RewardModel):
+        raise ConfigError("pairs: several reward models as one can't be trained further. Name a single one.")
+    if reward is not None and (taken := set_by_rounds(reward)):
+        raise ConfigError(
+            f"reward: got {', '.join(taken)}, which the rounds decide: backbone and tokens are the reward "
+            "model's, the shifted responses the policy's, as many as meta_responses."
+        )
 
 
 def planned_rl(
@@ -129,133 +151,6 @@ def planned_rl(
         "tokens": responses * config.max_new_tokens,
         "writes": [f"{out}/policy", f"{out}/results.json", f"{out}/rounds.png"],
     }
-
-
-class _Rounds:
-    """The rounds, one after the other; what a round's folder has is not done again."""
-
-    gold: Scorer | None = None
-    pairs: Data | None = None
-
-    def __init__(
-        self,
-        out: Path,
-        prompts: Sequence[Text],
-        followed: Sequence[Text],
-        config: RLConfig,
-        reward: TrainConfig,
-        reward_model: str,
-        resume: bool,
-    ) -> None:
-        self.out, self.prompts, self.followed = out, prompts, followed
-        self.config, self.reward, self.reward_model, self.resume = config, reward, reward_model, resume
-        self.first = load_scorer(reward_model)
-
-    def run(self) -> Any:
-        """The finished rounds, the start among them, each time that there is one more."""
-        finished = [self._judged(0, self.config.policy, [], Stopwatch())]
-        columns = self._reference()
-        for number in range(1, self.config.rounds + 1):
-            folder, clock = self._folder(number), Stopwatch()
-            before = None if number == 1 else self._folder(number - 1)
-            if before is not None and self.pairs is not None:
-                with clock("reward model"):
-                    self.reward_model = self._meta(folder, before)
-            log_file = folder / "log.json"
-            if not log_file.exists():
-                with clock("policy"):
-                    scorer = self.first if before is None else load_scorer(self.reward_model)
-                    log = train_round(
-                        self.prompts,
-                        RewardFunction(scorer, self.config.shaping),
-                        self.config,
-                        folder,
-                        number=number,
-                        columns=columns,
-                        before=before,
-                        resume=self.resume,
-                    )
-                write_json(log_file, {"log": log})
-            log = json.loads(log_file.read_text())["log"]
-            finished.append(self._judged(number, folder / "policy", log, clock))
-            yield finished
-
-    def _folder(self, number: int) -> Path:
-        return self.out / (f"round_{number}" if number else "start")
-
-    def _meta(self, folder: Path, before: Path) -> str:
-        """The reward model after MetaRM's steps on the pairs, with what the policy now says as shifted."""
-        place = folder / "reward"
-        if not (place / "model").exists():
-            config = self.config
-            answers = self._answers(
-                folder / "shifted.jsonl", before / "policy", self.prompts, config.meta_responses
-            )
-            assert self.pairs is not None
-            meta = MetaConfig(
-                **asdict(self.reward.meta) | {"data": str(answers), "responses": config.meta_responses}
-            )
-            told = {"backbone": self.reward_model, "meta": meta, "seed": config.seed}
-            fit(read_pairs(self.pairs), TrainConfig(**_fields(self.reward) | told), place, resume=self.resume)
-        return str(place / "model")
-
-    def _reference(self) -> dict[str, list[float]]:
-        """The reward of a first answer to each prompt, where rewards are set against it."""
-        if self.config.shaping.against != "reference":
-            return {}
-        answers = self._answers(self._folder(0) / "reference.jsonl", self.config.policy, self.prompts, 1)
-        said = [raw.values["responses"][0] for raw in raw_rows(answers) if raw.values is not None]
-        return {REFERENCE: self.first.score([_messages(each) for each in self.prompts], said).tolist()}
-
-    def _judged(
-        self, number: int, policy: str | Path, log: list[dict[str, float]], clock: Stopwatch
-    ) -> Round:
-        folder = self._folder(number)
-        file = folder / "answers.json"
-        if not file.exists():
-            with clock("following"):
-                answers = self._measured(folder, policy)
-            write_json(file, {"answers": answers.to_dict(), "seconds": clock.seconds})
-        written = json.loads(file.read_text())
-        return Round(folder, Answers.of(written["answers"]), log, written["seconds"], self.reward_model)
-
-    def _measured(self, folder: Path, policy: str | Path) -> Answers:
-        """What the policy says to the followed prompts, in numbers."""
-        path = self._answers(folder / "answers.jsonl", policy, self.followed, self.config.eval_n)
-        rows = [raw.values for raw in raw_rows(path) if raw.values is not None]
-        texts = [
-            (prompt, (Message("assistant", response),))
-            for prompt, row in zip(self.followed, rows, strict=True)
-            for response in row["responses"]
-        ]
-        shape = (len(rows), self.config.eval_n)
-        ratio = np.zeros(len(texts))
-        if str(policy) != self.config.policy:
-            ratio = Policy.load(policy).score_texts(texts) - Policy.load(self.config.policy).score_texts(
-                texts
-            )
-        gold = None if self.gold is None else self.gold.score_texts(texts).reshape(shape)
-        return Answers(
-            reward_PN=self.first.score_texts(texts).reshape(shape),
-            gold_PN=gold,
-            log_ratio_PN=ratio.reshape(shape),
-            tokens_PN=np.array([row["response_tokens"] for row in rows], dtype=np.float64),
-            finished_PN=np.array([row["finished"] for row in rows], dtype=np.float64),
-            diversity_P=np.array([diversity(row["responses"]) for row in rows]),
-        )
-
-    def _answers(self, path: Path, policy: str | Path, prompts: Sequence[Text], n: int) -> Path:
-        if not path.exists():
-            sampling = SamplingConfig(
-                n=n,
-                temperature=self.config.temperature,
-                top_p=self.config.top_p,
-                max_new_tokens=self.config.max_new_tokens,
-                seed=self.config.seed,
-            )
-            rows = [{"prompt": _messages(prompt)} for prompt in prompts]
-            generate(rows, policy=policy, out=path, config=sampling, resume=self.resume)
-        return path
 
 
 def _prompts(
@@ -289,7 +184,8 @@ def _parted(
     else:
         followed, further = _prompts(eval, asking, config, on_bad_rows)
         bad += further
-    prompts = [prompt for prompt in prompts if prompt not in set(followed)]
+    apart = set(followed)
+    prompts = [prompt for prompt in prompts if prompt not in apart]
     if len(prompts) < config.batch_prompts:
         raise DataError(
             f"align rl: got {len(prompts)} prompts to train on, want a batch of {config.batch_prompts} or "
@@ -310,14 +206,6 @@ def _kept_apart(prompts: Sequence[Text], config: RLConfig) -> list[Text]:
     return [prompts[place] for place in sorted(places.tolist())]
 
 
-def _messages(prompt: Text) -> list[dict[str, str]]:
-    return [message._asdict() for message in prompt]
-
-
-def _fields(config: TrainConfig) -> dict[str, Any]:
-    return {name: getattr(config, name) for name in config.__dataclass_fields__}
-
-
 def _same_run(out: Path, settings: dict[str, Any], prompts: Sequence[Any], resume: bool) -> None:
     """Nothing, if the folder is new, or `resume` goes on with the same settings; more rounds may be asked
     for."""
@@ -332,10 +220,15 @@ def _same_run(out: Path, settings: dict[str, Any], prompts: Sequence[Any], resum
     file.write_text(identity)
 
 
-def _keep(out: Path, rounds: Sequence[RoundFacts]) -> int:
-    """The round whose policy is copied to `out/policy`: that of most gold, without gold the last."""
-    golds = [each.gold.value or 0.0 for each in rounds[1:] if each.gold is not None]
-    number = 1 + int(np.argmax(golds)) if golds else rounds[-1].round
-    shutil.rmtree(out / "policy", ignore_errors=True)
-    shutil.copytree(out / f"round_{number}" / "policy", out / "policy")
+def _keep(rounds: Rounds, facts: Sequence[RoundFacts]) -> int:
+    """The round whose policy is copied to `out/policy`: with gold that of most gold, else the last; 0:
+    none."""
+    golds = [each.gold.value or 0.0 for each in facts if each.gold is not None]
+    number = int(np.argmax(golds)) if golds else facts[-1].round
+    policy = rounds.out / "policy"
+    shutil.rmtree(policy, ignore_errors=True)
+    if number:
+        with full_disk_named(rounds.out), appearing_whole(policy) as unfinished:
+            for file in (rounds.folder(number) / "policy").iterdir():
+                shutil.copy2(file, unfinished)
     return number

@@ -57,10 +57,10 @@ def score_groups(
     return list(zip(np.split(reward, ends), spreads, strict=True))
 
 
-def row_texts(raw: RawRow) -> list[tuple[Text, Text]]:
-    """Each (prompt, response) of a row, in the row's order."""
+def row_texts(raw: RawRow, parse: Any = None) -> list[tuple[Text, Text]]:
+    """Each (prompt, response) of a row, in the row's order; of one with responses its label is not read."""
     several = "responses" in (raw.values or {})
-    found = parsed(raw, row_candidates if several else row_ranking)
+    found = parsed(raw, parse or (row_candidates if several else row_ranking))
     return [(found.prompt, response) for response in found.responses]
 
 

@@ -38,11 +38,11 @@ def select(
 ) -> dict[str, Any]:
     """The results; each row of `responses` goes to `out` with the one that the model keeps.
 
-    A row gets `rewards`, `ranks` (1 the highest; equal ones in the row's order), `kept` (0-based place of
-    the first) and `response` (it itself), and of several models as one `spreads`. Where rows have `gold`,
-    or `gold_model` gives it, the results have the best-of-n curve of the model, beside those of the
+    A row gets `rewards`, `reward_ranks` (1 the highest; equal ones in the row's order), `kept` (0-based
+    place of the first) and `response` (it itself), and of several models as one `spreads`. Where rows have
+    `gold`, or `gold_model` gives it, the results have the best-of-n curve of the model, beside those of the
     baselines, of keeping the longest response, and of the gold itself. They and their picture are also
-    written beside `out`, as .json and .png.
+    written beside `out`, as .results.json and .png.
 
     Raises:
         DataError: a row is not what it should be and `on_bad_rows` is error, or nothing can be written.
@@ -51,7 +51,8 @@ def select(
     """
     if candidates is not None and candidates < 2:
         raise ConfigError(f"candidates: got {candidates}, want two or more, or the best of n has no choice.")
-    judges = {name: _loaded(each) for name, each in named_models([model, *baselines]).items()}
+    named = named_models([model, *baselines])
+    judges = {_apart(name): _loaded(each) for name, each in named.items()}
     chooser = _Chooser(judges, None if gold_model is None else _loaded(gold_model), on_bad_rows)
     rows = write_rows(out, chooser.rows(raw_rows(data)))
     results: dict[str, Any] = headed("select", seed) | {
@@ -65,7 +66,7 @@ def select(
     elif candidates is not None:
         raise DataError(f"candidates: got {candidates}, but no row has gold for two responses. Leave it out.")
     results["peak_memory_bytes"] = peak_memory()
-    write_json(beside(out, ".json"), results)
+    write_json(beside(out, ".results.json"), results)
     return results
 
 
@@ -73,6 +74,11 @@ def beside(out: str | Path, suffix: str) -> Path:
     """The file of that kind beside the rows: picks.jsonl.gz -> picks.json."""
     path = Path(out)
     return path.with_name(path.name.removesuffix(".gz").removesuffix(".jsonl") + suffix)
+
+
+def _apart(name: str) -> str:
+    """The model's name, which is not that of a rule."""
+    return f"model {name}" if name in (LONGEST, ORACLE) else name
 
 
 class _Chooser:
@@ -128,7 +134,12 @@ def _kept(
     ranks[order] = np.arange(1, len(reward) + 1)
     kept = int(order[0])
     responses = row["responses"] if "responses" in row else [row["chosen"], row["rejected"]]
-    found = {"rewards": reward.tolist(), "ranks": ranks.tolist(), "kept": kept, "response": responses[kept]}
+    found = {
+        "rewards": reward.tolist(),
+        "reward_ranks": ranks.tolist(),
+        "kept": kept,
+        "response": responses[kept],
+    }
     if spread is not None:
         found["spreads"] = spread.tolist()
     return found if gold is None else found | {"gold": gold.tolist()}

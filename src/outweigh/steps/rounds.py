@@ -1,0 +1,214 @@
+"""The rounds of `outweigh align rl`, one after the other; what a round's folder has is not done again."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from outweigh.align.config import RLConfig
+from outweigh.align.rl import train_round
+from outweigh.align.rounds import Answers, diversity
+from outweigh.data.config import TokenConfig
+from outweigh.data.files import raw_rows
+from outweigh.data.pairs import Data, read_pairs
+from outweigh.data.records import Message, Text
+from outweigh.generation.asking import Asking
+from outweigh.generation.config import SamplingConfig
+from outweigh.integrations.trl import REFERENCE, RewardFunction
+from outweigh.metrics.arrays import FloatArray
+from outweigh.models.ensemble import load_scorer
+from outweigh.models.policy import Policy
+from outweigh.models.reward import RewardModel, Scorer
+from outweigh.steps.generate import generate
+from outweigh.steps.record import Stopwatch, write_json
+from outweigh.training.config import TrainConfig
+from outweigh.training.fit import fit
+
+Texts = list[tuple[Text, Text]]
+
+
+class Round(NamedTuple):
+    """A finished round, as its folder has it."""
+
+    folder: Path
+    answers: Answers
+    log: list[dict[str, float]]
+    seconds: dict[str, float]
+    reward_model: str
+
+
+@dataclass
+class Rounds:
+    """What the rounds are made of; `reward` and `pairs` are of MetaRM between them."""
+
+    out: Path
+    prompts: Sequence[Text]
+    followed: Sequence[Text]
+    config: RLConfig
+    reward: TrainConfig
+    reward_model: str
+    first: Scorer
+    gold: Scorer | None
+    pairs: Data | None
+    resume: bool
+
+    def run(self) -> Iterator[list[Round]]:
+        """The finished rounds, the start among them, each time that there is one more."""
+        finished = [self._judged(0, self.config.policy, [], Stopwatch())]
+        for number in range(1, self.config.rounds + 1):
+            folder, clock = self.folder(number), Stopwatch()
+            before = None if number == 1 else self.folder(number - 1)
+            if before is not None and self.pairs is not None:
+                with clock("reward model"):
+                    self.reward_model = self._meta(folder, before)
+            if not (folder / "log.json").exists():
+                with clock("policy"):
+                    log = self._trained(number, before)
+                write_json(folder / "log.json", {"log": log})
+            log = json.loads((folder / "log.json").read_text())["log"]
+            finished.append(self._judged(number, folder / "policy", log, clock))
+            yield finished
+
+    def folder(self, number: int) -> Path:
+        """Where a round lies; 0 is the start."""
+        return self.out / (f"round_{number}" if number else "start")
+
+    def _trained(self, number: int, before: Path | None) -> list[dict[str, float]]:
+        scorer = self.first if before is None else load_scorer(self.reward_model)
+        level = float(scorer.score_texts(self._said(0)).mean())
+        return train_round(
+            self.prompts,
+            RewardFunction(scorer, self.config.shaping, level=level),
+            self.config,
+            self.folder(number),
+            number=number,
+            columns=self._reference(scorer),
+            before=before,
+            resume=self.resume,
+        )
+
+    def _meta(self, folder: Path, before: Path) -> str:
+        """The reward model after MetaRM's steps on the pairs, with what the policy now says as shifted."""
+        place, config = folder / "reward", self.config
+        if not (place / "model").exists():
+            assert self.pairs is not None and isinstance(self.first, RewardModel)
+            answers = self._answers(
+                folder / "shifted.jsonl", before / "policy", self.prompts, config.meta_responses
+            )
+            meta = replace(self.reward.meta, data=str(answers), responses=config.meta_responses)
+            told = replace(
+                self.reward,
+                backbone=self.reward_model,
+                tokens=self.first.tokens,  # it goes on as it was trained
+                meta=meta,
+                seed=config.seed,
+            )
+            fit(read_pairs(self.pairs), told, place, resume=self.resume)
+        return str(place / "model")
+
+    def _reference(self, scorer: Scorer) -> dict[str, list[float]]:
+        """The reward of one answer of the first policy to each prompt, where rewards are set against it."""
+        if self.config.shaping.against != "reference":
+            return {}
+        answers = self._answers(self.folder(0) / "reference.jsonl", self.config.policy, self.prompts, 1)
+        return {REFERENCE: scorer.score_texts(_texts(self.prompts, _rows(answers))).tolist()}
+
+    def _judged(
+        self, number: int, policy: str | Path, log: list[dict[str, float]], clock: Stopwatch
+    ) -> Round:
+        folder = self.folder(number)
+        file = folder / "answers.json"
+        if not file.exists():
+            with clock("following"):
+                path = self._answers(folder / "answers.jsonl", policy, self.followed, self.config.eval_n)
+                answers = self._measured(_rows(path), None if number == 0 else policy)
+            write_json(file, {"answers": answers.to_dict(), "seconds": clock.seconds})
+        written = json.loads(file.read_text())
+        return Round(folder, Answers.of(written["answers"]), log, written["seconds"], self.reward_model)
+
+    def _measured(self, rows: list[dict[str, Any]], policy: str | Path | None) -> Answers:
+        """What a policy said to the followed prompts, in numbers; None is the first one."""
+        texts = _texts(self.followed, rows)
+        shape = (len(rows), self.config.eval_n)
+        ratio = np.zeros(len(texts)) if policy is None else self._log_ratio(rows, policy)
+        gold = None if self.gold is None else self.gold.score_texts(texts).reshape(shape)
+        return Answers(
+            reward_PN=self.first.score_texts(texts).reshape(shape),
+            gold_PN=gold,
+            log_ratio_PN=ratio.reshape(shape),
+            tokens_PN=np.array([row["response_tokens"] for row in rows], dtype=np.float64),
+            finished_PN=np.array([row["finished"] for row in rows], dtype=np.float64),
+            diversity_P=np.array([diversity(row["responses"]) for row in rows]),
+        )
+
+    def _log_ratio(self, rows: list[dict[str, Any]], policy: str | Path) -> FloatArray:
+        """log p(response) under the policy less that under the first one; an end counts where it was
+        drawn."""
+        asking = Asking(self.config.policy)
+        lead, end = asking.renderer.lead(), [asking.tokenizer.eos_token_id]
+        ids, starts = [], []
+        for prompt, row in zip(self.followed, rows, strict=True):
+            opened = asking.ids(prompt)
+            for response, finished in zip(row["responses"], row["finished"], strict=True):
+                said = asking.tokenizer(lead + response, add_special_tokens=False)["input_ids"]
+                ids.append([*opened, *said, *(end if finished or not said else [])])
+                starts.append(len(opened))
+        found = []
+        for name in (policy, self.config.policy):
+            loaded = Policy.load(name, precision=self.config.precision)
+            loaded.tokens = TokenConfig(max_tokens=max(map(len, ids)))
+            found.append(loaded.score_ids(ids, starts))
+        ratio: FloatArray = found[0] - found[1]
+        return ratio
+
+    def _said(self, number: int) -> Texts:
+        """The followed prompts with the answers of a round's policy."""
+        return _texts(self.followed, _rows(self.folder(number) / "answers.jsonl"))
+
+    def _answers(self, path: Path, policy: str | Path, prompts: Sequence[Text], n: int) -> Path:
+        if not path.exists():
+            sampling = SamplingConfig(
+                n=n,
+                temperature=self.config.temperature,
+                top_p=self.config.top_p,
+                max_new_tokens=self.config.max_new_tokens,
+                seed=self.config.seed,
+                precision=self.config.precision,
+            )
+            rows = [{"prompt": [message._asdict() for message in prompt]} for prompt in prompts]
+            generate(rows, policy=policy, out=path, config=sampling, resume=self.resume)
+        return path
+
+
+def train_config(reward: TrainConfig | None) -> dict[str, Any]:
+    """The settings of MetaRM's training that differ from the defaults, by name."""
+    told = asdict(reward or TrainConfig())
+    return {name: told[name] for name in told if told[name] != asdict(TrainConfig())[name]}
+
+
+def set_by_rounds(reward: TrainConfig) -> list[str]:
+    """Names of settings that the rounds decide, though they were given."""
+    plain = TrainConfig()
+    names = [
+        each.name
+        for each in fields(reward)
+        if each.name in ("backbone", "tokens", "seed")
+        and getattr(reward, each.name) != getattr(plain, each.name)
+    ]
+    told = [name for name in ("data", "responses") if getattr(reward.meta, name) != getattr(plain.meta, name)]
+    return names + [f"meta.{name}" for name in told]
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    return [raw.values for raw in raw_rows(path) if raw.values is not None]
+
+
+def _texts(prompts: Sequence[Text], rows: list[dict[str, Any]]) -> Texts:
+    return [
+        (prompt, (Message("assistant", response),))
+        for prompt, row in zip(prompts, rows, strict=True)
+        for response in row["responses"]
+    ]
