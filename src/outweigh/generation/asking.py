@@ -35,7 +35,8 @@ class Asking:
         Raises:
             DataError: the chat template refuses the messages.
         """
-        return list(self.tokenizer(self.renderer.opened(prompt), add_special_tokens=False)["input_ids"])
+        text = self.renderer.opened(prompt)
+        return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
     def refusal(self, prompt: Text, max_new_tokens: int) -> str:
         """Why this prompt can't be answered in so many tokens; empty where it can."""

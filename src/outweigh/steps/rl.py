@@ -188,7 +188,7 @@ def _parted(
     prompts = [prompt for prompt in prompts if prompt not in apart]
     if len(prompts) < config.batch_prompts:
         raise DataError(
-            f"align rl: got {len(prompts)} prompts to train on, want a batch of {config.batch_prompts} or "
+            f"got {len(prompts)} prompts to train on, want a batch of {config.batch_prompts} or "
             "more. Give more, or lower batch_prompts or eval_prompts."
         )
     return prompts, followed, bad
@@ -198,7 +198,7 @@ def _kept_apart(prompts: Sequence[Text], config: RLConfig) -> list[Text]:
     """Prompts to follow the rounds on, drawn at random."""
     if len(prompts) <= config.eval_prompts:
         raise DataError(
-            f"align rl: got {len(prompts)} distinct prompts, want more than the {config.eval_prompts} "
+            f"got {len(prompts)} distinct prompts, want more than the {config.eval_prompts} "
             "that are "
             "kept to follow the rounds. Give more, lower eval_prompts, or name a file with eval."
         )
