@@ -2,6 +2,7 @@
 
     python bench/best_of_n.py --split validation --seeds 0
     python bench/best_of_n.py --split test --seeds 0 1 2
+    python bench/best_of_n.py --curve
 
 One listwise training over rankings of up to eight responses of `arena_bon.train` and `alpaca_bon.train`,
 drawn `--repeats` times, and the first `--rmb` pairs of `rmb.train`. With validation a quarter of their
@@ -13,14 +14,18 @@ import argparse
 import json
 import random
 import tempfile
+import time
 from itertools import islice
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 import outweigh
 from outweigh.data.config import TokenConfig
 from outweigh.data.files import raw_rows
 from outweigh.data.writing import write_rows
+from outweigh.selection.curves import Candidate, best_of_n
 from outweigh.training.config import TrainConfig
 
 Rows = list[dict[str, Any]]
@@ -65,6 +70,19 @@ def parted(data: Path, split: str, repeats: int, seed: int) -> tuple[Rows, dict[
     return trained, judged
 
 
+def curve_seconds(prompts: int = 1000, responses: int = 64) -> float:
+    """Seconds that the curves of four judges of made-up rewards take, with their intervals and three duels."""
+    rng = np.random.default_rng(0)
+    given = []
+    for number in range(prompts):
+        gold = rng.normal(size=responses)
+        rewards = {name: gold + noise * rng.normal(size=responses) for noise, name in enumerate("abcd")}
+        given.append(Candidate(str(number), rewards, gold))
+    started = time.perf_counter()
+    best_of_n(given)
+    return time.perf_counter() - started
+
+
 def main() -> None:
     """Trains and judges once a seed."""
     parser = argparse.ArgumentParser(
@@ -77,7 +95,11 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--max-tokens", type=int, default=320)
     parser.add_argument("--learning-rate", type=float, default=5e-5)
+    parser.add_argument("--curve", action="store_true", help="only time a curve of 1,000 prompts x 64")
     told = parser.parse_args()
+    if told.curve:
+        print(json.dumps({"curve_seconds": round(curve_seconds(), 2)}))
+        return
     for seed in told.seeds:
         rows, judged = parted(told.data, told.split, told.repeats, seed)
         rows += read(told.data / "rmb.train.jsonl.gz", told.rmb)

@@ -67,8 +67,9 @@ class Rounds:
             if not (folder / "log.json").exists():
                 with clock("policy"):
                     log = self._trained(number, before)
-                write_json(folder / "log.json", {"log": log})
-            log = json.loads((folder / "log.json").read_text())["log"]
+                write_json(folder / "log.json", {"log": log, "seconds": clock.seconds})
+            written = json.loads((folder / "log.json").read_text())
+            log, clock.seconds = written["log"], written["seconds"]
             finished.append(self._judged(number, folder / "policy", log, clock))
             yield finished
 
