@@ -71,7 +71,8 @@ def parted(data: Path, split: str, repeats: int, seed: int) -> tuple[Rows, dict[
 
 
 def curve_seconds(prompts: int = 1000, responses: int = 64) -> float:
-    """Seconds that the curves of four judges of made-up rewards take, with their intervals and three duels."""
+    """Seconds that the curves of four judges of made-up rewards take, with their intervals and three
+    duels."""
     rng = np.random.default_rng(0)
     given = []
     for number in range(prompts):
