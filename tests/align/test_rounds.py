@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from outweigh.align.rounds import Answers, diversity, round_facts
-from outweigh.report.rounds import draw_rounds
+from outweigh.report import write_report
 
 
 def answers(reward=0.0, gold=0.0, ratio=0.0, tokens=50.0, alike=0.9, prompts=40, seed=0):
@@ -68,10 +68,13 @@ def test_answers_come_back_from_their_file():
     np.testing.assert_array_equal(again.reward_PN, given.reward_PN)
 
 
-def test_the_figure_is_drawn_with_and_without_gold(tmp_path):
-    for place, gold in enumerate((None, 1.0)):
-        rounds = [answers(gold=gold), answers(1.0, gold, 2.0)]
-        facts = [round_facts(rounds[:count]) for count in (1, 2)]
+def test_the_page_tells_rounds_with_and_without_gold(tmp_path):
+    for gold in (None, 1.0):
+        rounds = [answers(gold=gold), answers(1.0, gold, 2.0, tokens=80.0)]
+        facts = [round_facts(rounds[:count]).to_dict() for count in (1, 2)]
         log = [[{"reward": 0.1}, {"reward": 0.3}]]
-        draw_rounds(facts, log, tmp_path / f"{place}.png")
-        assert (tmp_path / f"{place}.png").stat().st_size > 10_000
+        page = write_report({"rounds": facts, "log": log, "kept": 1}, [], tmp_path).read_text()
+        assert "<h1>The policy of round 1 raised the" in page and "half as long again" in page
+        assert "&lt;span" not in page
+        assert ("gold ends at" in page) == (gold is not None)
+    assert "keep that one" in write_report({"rounds": facts, "kept": 0}, [], tmp_path).read_text()

@@ -32,7 +32,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def plots(whole, folder):
-    return draw_all(present(whole), folder)
+    return draw_all(present(whole), PLOTS, folder)
 
 
 def test_each_plot_is_on_the_page_and_in_a_file(plots, folder):
@@ -41,7 +41,7 @@ def test_each_plot_is_on_the_page_and_in_a_file(plots, folder):
 
 
 def test_without_data_there_is_neither_plot_nor_folder(tmp_path):
-    assert draw_all({}, tmp_path / "plots") == {} and not (tmp_path / "plots").exists()
+    assert draw_all({}, PLOTS, tmp_path / "plots") == {} and not (tmp_path / "plots").exists()
 
 
 def test_a_plot_takes_its_colours_from_the_page_and_can_be_read_aloud(plots):
@@ -63,7 +63,7 @@ def test_no_two_plots_share_an_id_and_every_reference_has_its_target(plots):
 def test_a_model_may_have_any_name(results, tmp_path):
     name = "漢字<script>$x^{$\x00" + "a" * 500
     evaluation = present({"evaluation": {name: results["evaluation"]["plain"]}})
-    for plot in draw_all(evaluation, tmp_path).values():
+    for plot in draw_all(evaluation, PLOTS, tmp_path).values():
         ElementTree.fromstring(str(plot.svg))
         assert "<script" not in plot.svg
 
@@ -74,12 +74,12 @@ def test_what_has_no_value_leaves_a_plot_whole(results, tmp_path):
     results["audit"]["strength"]["wrong_probability"][5] = None
     results["evaluation"]["plain"]["gap"]["counts"] = [1]  # not one fewer than the edges
     results["evaluation"]["repaired"]["calibration"]["after"] = None
-    plots = draw_all(present(results), tmp_path)
+    plots = draw_all(present(results), PLOTS, tmp_path)
     assert set(plots) == set(PLOTS) - {"training_accuracy"}
     assert ">plain<" not in plots["gaps"].svg and "with temperature" not in plots["reliability"].svg
 
 
 def test_a_curve_of_many_steps_is_thinned(tmp_path):
     log = [{"step": step, "loss": 0.7} for step in range(50_000)]
-    plots = draw_all({"train": {"model": {"log": log}}}, tmp_path)
+    plots = draw_all({"train": {"model": {"log": log}}}, PLOTS, tmp_path)
     assert len(plots["training_loss"].svg) < 30_000

@@ -73,7 +73,9 @@ def test_two_rounds_leave_policies_reward_models_curves_and_facts(two_rounds, ti
     assert found["rounds"][0].divergence.value == 0 != found["rounds"][2].divergence.value
     assert all(len(log) == 2 for log in found["log"])  # two batches of four prompts a round
     assert sum(found["rounds"][1].wins.values()) == pytest.approx(1)
-    assert (out / "rounds.png").read_bytes().startswith(b"\x89PNG")
+    assert (out / "plots" / "round_gains.png").read_bytes().startswith(b"\x89PNG")
+    page = (out / "report.html").read_text()
+    assert "The rounds, on the followed prompts" in page and 'id="plot-round_divergence"' in page
     written = json.loads((out / "results.json").read_text())
     assert written["rounds"][2]["reward_gain"]["value"] == found["rounds"][2].reward_gain.value
     load_policy(out / "policy")

@@ -35,7 +35,7 @@ class Align:
 
 @dataclass(frozen=True, kw_only=True)
 class AlignRL:
-    """A policy that learns to raise a reward, in rounds: DIR/policy, DIR/results.json and DIR/rounds.png."""
+    """A policy that learns to raise a reward, in rounds: DIR/policy, DIR/results.json and DIR/report.html."""
 
     data: tyro.conf.Positional[str]
     """File, folder or Hub data set of rows with a prompt; equal prompts count once."""

@@ -165,7 +165,7 @@ def round_lines(results: Mapping[str, Any], out: Path) -> list[RenderableType]:
         lines.append(f"The policy of round {results['kept']} ({why}) is in {out / 'policy'}.")
     else:
         lines.append("No round has more gold than the policy that they began with: keep that one.")
-    return [*lines, f"The curves are in {out / 'rounds.png'}."]
+    return [*lines, f"The report is in {out / 'report.html'}."]
 
 
 def selection_lines(results: Mapping[str, Any], out: Path) -> list[RenderableType]:

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup, escape
 
-from outweigh.report.plots import DARK, LIGHT, draw_all
+from outweigh.report import rounds
+from outweigh.report.plots import DARK, LIGHT, PLOTS, draw_all
 from outweigh.report.summary import key_figures, verdict
 from outweigh.report.tables import TABLES
 from outweigh.report.texts import at, moment, number, percent, present, shown_text
@@ -44,14 +45,15 @@ def write_report(results: Mapping[str, Any], doubtful: Sequence[DoubtfulPair], f
     found = present(results)
     folder.mkdir(parents=True, exist_ok=True)
     script = _asset("report.js")
-    tables = {name: table for name, build in TABLES.items() if (table := build(found)) is not None}
+    builds = TABLES | rounds.TABLES
+    tables = {name: table for name, build in builds.items() if (table := build(found)) is not None}
     html = _environment().get_template("report.html").render(
         tables=tables,
-        plots=draw_all(found, folder / "plots"),
+        plots=draw_all(found, PLOTS | rounds.PLOTS, folder / "plots"),
         pairs=_fitting(doubtful),
         doubted=len(doubtful),
         actions=sorted({action for pair in doubtful for action in pair.action.split("+") if action}),
-        verdict=verdict(found),
+        verdict=rounds.rounds_verdict(found) or verdict(found),
         figures=key_figures(found),
         notes=_notes(found),
         created=moment(at(found, "created")),

@@ -74,7 +74,10 @@ class Drawn(NamedTuple):
     alt: str
 
 
-def draw_all(results: Results, folder: Path) -> dict[str, Plot]:
+Draw = Callable[[Results], Drawn | None]
+
+
+def draw_all(results: Results, draws: Mapping[str, Draw], folder: Path) -> dict[str, Plot]:
     """Every plot that the results have data for, by name; each is written to `folder` as a PNG too."""
     plots = {}
     with matplotlib.rc_context(), warnings.catch_warnings():
@@ -82,7 +85,7 @@ def draw_all(results: Results, folder: Path) -> dict[str, Plot]:
         matplotlib.rcParams.update(STYLE)
         # A model's name may be in any script; the page shows it, the PNG's font may not.
         warnings.filterwarnings("ignore", "Glyph .* missing")
-        for name, draw in PLOTS.items():
+        for name, draw in draws.items():
             drawn = draw(results)
             if drawn is None:
                 continue
@@ -119,7 +122,7 @@ def accuracy(results: Results) -> Drawn | None:
         return None
     rule = at(next(iter(models.values())), "longer_wins")
     rows = [("longer one wins", rule), *rows] if is_number(at(rule, "value")) else rows
-    figure, axes = _figure(0.8 + 0.5 * min(len(rows), 20))
+    figure, axes = new_figure(0.8 + 0.5 * min(len(rows), 20))
     for place, (name, estimate) in enumerate(reversed(rows)):
         value, low, high = (estimate.get(key, estimate["value"]) for key in ("value", "low", "high"))
         colour, mark = ("muted", "d") if name == "longer one wins" else _look(name, list(models))
@@ -147,7 +150,7 @@ def strength(results: Results) -> Drawn | None:
     counts, edges = _histogram(histogram)
     if counts is None:
         return None
-    figure, axes = _figure()
+    figure, axes = new_figure()
     below = edges[:-1] + edges[1:] < 0
     for side, colour in ((below, "orange"), (~below, "blue")):
         axes.bar(edges[:-1][side], counts[side], np.diff(edges)[side], align="edge", color=LIGHT[colour],
@@ -176,7 +179,7 @@ def wrong_probability(results: Results) -> Drawn | None:
     points = _points(at(results, "audit", "reliability"))
     if not points:
         return None
-    figure, axes = _figure()
+    figure, axes = new_figure()
     _diagonal(axes, 0.0)
     claimed, observed, pairs = (np.array(each) for each in zip(*points, strict=True))
     axes.plot(claimed, observed, color=LIGHT["blue"], linewidth=1)
@@ -201,7 +204,7 @@ def training_accuracy(results: Results) -> Drawn | None:
 
 def _curves(results: Results, trained: Sequence[str], watched: str, label: str) -> Drawn | None:
     runs: Mapping[str, Any] = at(results, "train") or {}
-    figure, axes = _figure()
+    figure, axes = new_figure()
     ends = []
     for name, run in runs.items():
         log = listed(at(run, "log"))
@@ -233,7 +236,7 @@ def reliability(results: Results) -> Drawn | None:
         after = _points(at(model, "calibration", "after", "table"))
         if not before:
             continue
-        figure, axes = _figure()
+        figure, axes = new_figure()
         _diagonal(axes, 0.5)
         axes.plot(*list(zip(*before, strict=True))[:2], "s--", color=LIGHT["orange"], label="as trained")
         if after:
@@ -254,7 +257,7 @@ def reliability(results: Results) -> Drawn | None:
 def gaps(results: Results) -> Drawn | None:
     """Distribution of gaps, chosen - rejected, of each model."""
     models = at(results, "evaluation") or {}
-    figure, axes = _figure()
+    figure, axes = new_figure()
     said = []
     for name, model in models.items():
         counts, edges = _histogram(at(model, "gap") or {})
@@ -275,7 +278,7 @@ def gaps(results: Results) -> Drawn | None:
                  f"Distribution of gaps: {'; '.join(said)} nats.")  # fmt: skip
 
 
-PLOTS: dict[str, Callable[[Results], Drawn | None]] = {
+PLOTS: dict[str, Draw] = {
     "accuracy": accuracy,
     "strength": strength,
     "wrong_probability": wrong_probability,
@@ -286,7 +289,8 @@ PLOTS: dict[str, Callable[[Results], Drawn | None]] = {
 }
 
 
-def _figure(height: float = HEIGHT) -> tuple[Figure, Axes]:
+def new_figure(height: float = HEIGHT) -> tuple[Figure, Axes]:
+    """An empty figure of the page's width, and its axes."""
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     return figure, figure.add_subplot()
 

@@ -22,8 +22,7 @@ from outweigh.generation.asking import Asking
 from outweigh.models.ensemble import load_scorer
 from outweigh.models.reward import RewardModel, Scorer
 from outweigh.optional import need
-from outweigh.report.rounds import draw_rounds
-from outweigh.steps.record import headed, peak_memory, sources, write_json, write_run
+from outweigh.steps.record import as_json, headed, peak_memory, sources, write_json, write_run
 from outweigh.steps.rounds import Round, Rounds, set_by_rounds, train_config
 from outweigh.training.checkpoints import full_disk_named
 from outweigh.training.config import TrainConfig
@@ -92,13 +91,27 @@ def align_rl(
             "peak_memory_bytes": peak_memory(),
         }
         write_json(out / "results.json", results)
-        draw_rounds(facts, results["log"], out / "rounds.png")
+        _report(results, out)
         if config.stop and "over-optimisation" in facts[-1].alarms:
             results["stopped"] = facts[-1].round
             break
     results["kept"] = _keep(rounds, results["rounds"])
     write_json(out / "results.json", results)
+    _report(results, out)
     return results
+
+
+def _report(results: dict[str, Any], out: Path) -> None:
+    from outweigh.report import write_report  # late: matplotlib is slow to load
+
+    shown = json.loads(as_json(results)) | {"command": f"outweigh align rl ... --out {out}  # {out}/run.yaml"}
+    shown["data"] = {name: value for name, value in shown["data"].items() if isinstance(value, int)}
+    shown["seconds"] = {
+        f"{folder}, {part}": value
+        for folder, each in shown["seconds"].items()
+        for part, value in each.items()
+    }
+    write_report(shown, [], out)
 
 
 def _facts(finished: Sequence[Round], seed: int) -> list[RoundFacts]:
@@ -149,7 +162,7 @@ def planned_rl(
         "bad_rows": bad,
         "responses": responses,
         "tokens": responses * config.max_new_tokens,
-        "writes": [f"{out}/policy", f"{out}/results.json", f"{out}/rounds.png"],
+        "writes": [f"{out}/policy", f"{out}/results.json", f"{out}/report.html"],
     }
 
 
