@@ -86,9 +86,8 @@ def rounds_verdict(results: Results) -> str | None:
     if not is_number(low) or not is_number(high):
         return f"{len(rounds) - 1} rounds were run."
     word = "raised" if low > 0 else "lowered" if high < 0 else "did not clearly move"
-    limits = " to ".join(number(each, "+.2f") for each in (low, high))
-    return f"The policy of round {last['round']} {word} the {what}: {number(gain.get('value'), '+.2f')}
-    ({limits})."
+    value, low_shown, high_shown = (number(each, "+.2f") for each in (gain.get("value"), low, high))
+    return f"The policy of round {last['round']} {word} the {what}: {value} ({low_shown} to {high_shown})."
 
 
 PLOTS = {"round_gains": gains_plot, "round_divergence": divergence_plot, "round_steps": steps_plot}
