@@ -70,7 +70,7 @@ def test_answers_come_back_from_their_file():
 
 def test_the_page_tells_rounds_with_and_without_gold(tmp_path):
     for gold in (None, 1.0):
-        rounds = [answers(gold=gold), answers(1.0, gold, 2.0, tokens=80.0)]
+        rounds = [answers(gold=gold and 0.0), answers(1.0, gold, 2.0, tokens=80.0)]
         facts = [round_facts(rounds[:count]).to_dict() for count in (1, 2)]
         log = [[{"reward": 0.1}, {"reward": 0.3}]]
         page = write_report({"rounds": facts, "log": log, "kept": 1}, [], tmp_path).read_text()
