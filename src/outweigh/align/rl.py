@@ -149,8 +149,7 @@ def _adapters(model: Any, config: RLConfig) -> peft.LoraConfig:
 
 
 def _go_on_from(model: Any, before: Path, config: RLConfig) -> None:
-    """Nothing; the model's weights are those that the round before left, while its reference stays the
-    first."""
+    """Nothing; the model's weights are those of the round before, while its reference stays the first."""
     if config.method == "lora":
         peft.set_peft_model_state_dict(model, load_file(before / "adapter" / ADAPTER))
     else:

@@ -6,6 +6,11 @@ from typing import Literal
 from outweigh.errors import ConfigError
 
 
+def is_server(name: object) -> bool:
+    """True if the name is the URL of a server, and not of a model to load."""
+    return str(name).startswith(("http://", "https://"))
+
+
 @dataclass(frozen=True, kw_only=True)
 class SamplingConfig:
     """How responses are drawn."""

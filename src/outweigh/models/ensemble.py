@@ -86,13 +86,15 @@ def members_of(name: str | Path) -> tuple[str | None, list[str]]:
     return (how, names.split(",")) if colon and how in (*COMBINE, WARM) else (None, [str(name)])
 
 
-def load_scorer(name: str | Path) -> Scorer:
-    """A reward model, or several as `mean:A,B`, `wco:A,B`, `uwo:A,B` or `warm:A,B`.
+def load_scorer(name: str | Path | Scorer) -> Scorer:
+    """A reward model, or several as `mean:A,B`, `wco:A,B`, `uwo:A,B` or `warm:A,B`; one in memory as it is.
 
     Raises:
         ModelError: one can't be loaded.
         ConfigError: they can't be taken together.
     """
+    if isinstance(name, Scorer):
+        return name
     how, names = members_of(name)
     members = [RewardModel.load(each) for each in names]
     if how is None:

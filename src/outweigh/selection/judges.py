@@ -23,11 +23,9 @@ A, TIE, B = 1.0, 0.5, 0.0
 
 SYSTEM = (
     "You compare two answers to one request and say which of them serves the user better. Weigh whether an "
-    "answer is right, to the point, harmless and clear. Length and style by themselves are no merit, "
-    "nor is the "
-    "order in which the answers stand. Give your reasons in a few sentences. End with a line that "
-    "holds nothing "
-    "but [[A]] if answer A is better, [[B]] if answer B is better, or [[C]] if neither is."
+    "answer is right, to the point, harmless and clear. Length and style by themselves are no merit, nor is "
+    "the order in which the answers stand. Give your reasons in a few sentences. End with a line that holds "
+    "nothing but [[A]] if answer A is better, [[B]] if answer B is better, or [[C]] if neither is."
 )
 VERDICT = re.compile(r"\[\[([ABC])\]\]")
 TRIES = 3

@@ -49,7 +49,7 @@ def evaluate(
     read = {name: read_pairs(each, on_bad_rows=on_bad_rows, keep=keep) for name, each in sets.items()}
     judgements: dict[str, dict[str, Judged]] = {name: {} for name in sets}
     for name, model in named.items():  # one model in memory at a time
-        loaded = model if isinstance(model, Scorer) else load_scorer(model)
+        loaded = load_scorer(model)
         for where, pairs in read.items():
             judgements[where][name] = judged(loaded, pairs, seed=seed, grade=grade)
     results = headed("evaluate", seed) | {

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from outweigh.data.records import Text
 from outweigh.data.rows import row_prompt
 from outweigh.data.writing import json_value, write_rows
 from outweigh.errors import ConfigError, DataError
-from outweigh.generation.config import SamplingConfig, ServerConfig
+from outweigh.generation.config import SamplingConfig, ServerConfig, is_server
 from outweigh.generation.local import LocalPolicy
 from outweigh.generation.samples import Refused, Sample, Sampler
 from outweigh.generation.server import ServedPolicy
@@ -66,7 +66,7 @@ def generate(
         rows = sum(1 for _ in raw_rows(path))
         return headed("generate", config.seed) | {"rows": rows, "already_there": True}
     sampler = _sampler(policy, config, server)
-    asked, bad = _asked(data, sampler, on_bad_rows)
+    asked, bad = asked_rows(data, sampler.refusal, on_bad_rows)
     served = sampler.server.model if isinstance(sampler, ServedPolicy) else None
     identity = json.dumps([str(policy), served, asdict(config), _digest(asked)])
     started, tokens = time.monotonic(), 0
@@ -118,7 +118,7 @@ def planned_generation(
         DataError, ModelError, ServerError: as `generate`.
     """
     sampler = _sampler(policy, replace(config, max_new_tokens=min(config.max_new_tokens, TRIED)), server)
-    asked, bad = _asked(data, sampler, on_bad_rows)
+    asked, bad = asked_rows(data, sampler.refusal, on_bad_rows)
     tokens = len(asked) * config.n * config.max_new_tokens
     found = {"rows": len(asked), "bad_rows": bad, "responses": len(asked) * config.n, "tokens": tokens}
     if isinstance(sampler, LocalPolicy):
@@ -131,19 +131,25 @@ def planned_generation(
 
 
 def _sampler(policy: str | Path, config: SamplingConfig, server: ServerConfig | None) -> Sampler:
-    if str(policy).startswith(("http://", "https://")):
+    if is_server(policy):
         return ServedPolicy(str(policy), config, server or ServerConfig())
     return LocalPolicy(policy, config)
 
 
-def _asked(data: Data, sampler: Sampler, on_bad_rows: OnBadRows) -> tuple[list[Asked], list[str]]:
-    """The rows to answer, and what is wrong with those left out."""
+def asked_rows(
+    data: Data, refusal: Callable[[Text], str], on_bad_rows: OnBadRows
+) -> tuple[list[Asked], list[str]]:
+    """The rows to answer, and what is wrong with those left out; `refusal` says why one can't be answered.
+
+    Raises:
+        DataError: a row is bad and `on_bad_rows` is error, or none can be answered.
+    """
     found, bad = [], []
     for raw in raw_rows(data):
         try:
             prompt, kept = parsed(raw, row_prompt)
-            if refusal := sampler.refusal(prompt):
-                raise DataError(f"{raw.origin}: {refusal}")
+            if reason := refusal(prompt):
+                raise DataError(f"{raw.origin}: {reason}")
         except DataError as error:
             if on_bad_rows == "error":
                 raise
@@ -151,7 +157,7 @@ def _asked(data: Data, sampler: Sampler, on_bad_rows: OnBadRows) -> tuple[list[A
         else:
             found.append(Asked(kept, prompt, raw.origin))
     if not found:
-        raise DataError(f"generate: none of {len(bad):,} rows can be answered. The first: {bad[0]}")
+        raise DataError(f"none of {len(bad):,} rows can be answered. The first: {bad[0]}")
     return found, bad
 
 

@@ -1,5 +1,4 @@
-"""`outweigh judge`: which of two responses to each prompt is better, and how far the judge agrees with
-people."""
+"""`outweigh judge`: which of two responses is better, and how far the judge agrees with people."""
 
 from collections import defaultdict, deque
 from pathlib import Path
@@ -13,7 +12,7 @@ from outweigh.data.records import Candidates, Pair, Text, plain
 from outweigh.data.rows import row_candidates
 from outweigh.data.writing import write_rows
 from outweigh.errors import DataError
-from outweigh.generation.config import ServerConfig
+from outweigh.generation.config import ServerConfig, is_server
 from outweigh.models.ensemble import load_scorer
 from outweigh.models.reward import Scorer
 from outweigh.selection.judges import GoldJudge, Judge, Match, ModelJudge, ServerJudge
@@ -28,7 +27,7 @@ def judge(
     data: Data,
     against: Data | None = None,
     *,
-    by: str | Path | Judge,
+    by: str | Path | Scorer | Judge,
     out: str | Path | None = None,
     server: ServerConfig | None = None,
     prices: tuple[float, float] | None = None,
@@ -81,20 +80,15 @@ def judge(
 def planned_judging(data: Data, against: Data | None = None, *, by: str | Path) -> dict[str, int]:
     """How many pairs of responses would be judged, and how many questions a server would be asked at most."""
     matches = len(read_pairs(data)) if against is None else len(_matched(data, against)[0])
-    served = str(by).startswith(("http://", "https://"))
-    return {"matches": matches, "asked": 2 * matches if served else 0}
+    return {"matches": matches, "asked": 2 * matches if is_server(by) else 0}
 
 
-def _judge(by: str | Path | Judge, server: ServerConfig) -> Judge:
+def _judge(by: str | Path | Scorer | Judge, server: ServerConfig) -> Judge:
     if isinstance(by, Judge):
         return by
-    if isinstance(by, Scorer):
-        return ModelJudge(by)
     if str(by) == GOLD:
         return GoldJudge()
-    if str(by).startswith(("http://", "https://")):
-        return ServerJudge(str(by), server)
-    return ModelJudge(load_scorer(by))
+    return ServerJudge(str(by), server) if is_server(by) else ModelJudge(load_scorer(by))
 
 
 def _matched(data: Data, against: Data) -> tuple[list[Match], int]:
@@ -131,8 +125,7 @@ def _kept(raw: RawRow) -> tuple[Candidates, int]:
 
 
 def _sides(pairs: list[Pair], seed: int) -> tuple[list[Match], np.ndarray]:
-    """The pairs with their sides shuffled, else a judge that always says the first would agree with all
-    labels."""
+    """The pairs with their sides shuffled: else whoever always says the first would agree with all labels."""
     turned = np.random.default_rng(seed).random(len(pairs)) < 0.5
     matches = [
         Match(pair.prompt, *((pair.rejected, pair.chosen) if turn else (pair.chosen, pair.rejected)))

@@ -90,14 +90,14 @@ def planned_scoring(
             texts += 1
             place = len(sample) if len(sample) < SAMPLE else int(rng.integers(texts))
             sample[place : place + 1] = [text] if place < SAMPLE else []
+    if not sample:
+        raise DataError("no row can be scored: all are bad, and skipped.")
     for name in (each for model in models for each in members_of(model)[1]):
-        model = RewardModel.load(name)
-        tokens_each, seconds_each = _measured(model, sample)
-        tokens, seconds, device = (
-            tokens + tokens_each * texts,
-            seconds + seconds_each * texts,
-            str(model.device),
-        )
+        loaded = RewardModel.load(name)
+        tokens_each, seconds_each = _measured(loaded, sample)
+        tokens += tokens_each * texts
+        seconds += seconds_each * texts
+        device = str(loaded.device)
     return {
         "rows": rows,
         "texts": texts,

@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,14 @@ import numpy as np
 from outweigh.align.config import RLConfig
 from outweigh.align.rounds import RoundFacts, round_facts
 from outweigh.data.cache import appearing_whole
-from outweigh.data.files import raw_rows
-from outweigh.data.pairs import Data, OnBadRows, parsed
+from outweigh.data.pairs import Data, OnBadRows
 from outweigh.data.records import Text
-from outweigh.data.rows import row_prompt
 from outweigh.errors import ConfigError, DataError
 from outweigh.generation.asking import Asking
 from outweigh.models.ensemble import load_scorer
 from outweigh.models.reward import RewardModel, Scorer
 from outweigh.optional import need
+from outweigh.steps.generate import Asked, asked_rows
 from outweigh.steps.record import as_json, headed, peak_memory, sources, write_json, write_run
 from outweigh.steps.rounds import Round, Rounds, set_by_rounds, train_config
 from outweigh.training.checkpoints import full_disk_named
@@ -41,8 +41,7 @@ def align_rl(
     on_bad_rows: OnBadRows = "error",
     resume: bool = False,
 ) -> dict[str, Any]:
-    """The rounds in figures, as in `out/results.json`; `out/policy` is the last one, with gold that of most
-    gold.
+    """The rounds in figures, as in `out/results.json`; `out/policy` is the last, or with gold the best one.
 
     `data` has prompts, of which equal ones count once. Each round trains the policy on them, by TRL, and
     judges it on the prompts of `eval`, or on some kept from training. With `pairs`, between two rounds the
@@ -166,37 +165,18 @@ def planned_rl(
     }
 
 
-def _prompts(
-    data: Data, asking: Asking, config: RLConfig, on_bad_rows: OnBadRows
-) -> tuple[list[Text], list[str]]:
-    """The distinct prompts, and what is wrong with the rows left out."""
-    found: dict[Text, None] = {}
-    bad = []
-    for raw in raw_rows(data):
-        try:
-            prompt = parsed(raw, row_prompt)[0]
-            if refusal := asking.refusal(prompt, config.max_new_tokens):
-                raise DataError(f"{raw.origin}: {refusal}")
-        except DataError as error:
-            if on_bad_rows == "error":
-                raise
-            bad.append(str(error))
-        else:
-            found[prompt] = None
-    return list(found), bad
-
-
 def _parted(
     data: Data, eval: Data | None, config: RLConfig, on_bad_rows: OnBadRows
 ) -> tuple[list[Text], list[Text], list[str]]:
     """The prompts to train on, those to follow the rounds on, and what is wrong with rows left out."""
-    asking = Asking(config.policy)
-    prompts, bad = _prompts(data, asking, config, on_bad_rows)
+    refusal = partial(Asking(config.policy).refusal, max_new_tokens=config.max_new_tokens)
+    asked, bad = asked_rows(data, refusal, on_bad_rows)
+    prompts = _distinct(asked)
     if eval is None:
         followed = _kept_apart(prompts, config)
     else:
-        followed, further = _prompts(eval, asking, config, on_bad_rows)
-        bad += further
+        others, further = asked_rows(eval, refusal, on_bad_rows)
+        followed, bad = _distinct(others), bad + further
     apart = set(followed)
     prompts = [prompt for prompt in prompts if prompt not in apart]
     if len(prompts) < config.batch_prompts:
@@ -207,21 +187,23 @@ def _parted(
     return prompts, followed, bad
 
 
+def _distinct(asked: Sequence[Asked]) -> list[Text]:
+    return list(dict.fromkeys(each.prompt for each in asked))
+
+
 def _kept_apart(prompts: Sequence[Text], config: RLConfig) -> list[Text]:
     """Prompts to follow the rounds on, drawn at random."""
     if len(prompts) <= config.eval_prompts:
         raise DataError(
-            f"got {len(prompts)} distinct prompts, want more than the {config.eval_prompts} "
-            "that are "
-            "kept to follow the rounds. Give more, lower eval_prompts, or name a file with eval."
+            f"got {len(prompts)} distinct prompts, want more than the {config.eval_prompts} that are kept to "
+            "follow the rounds. Give more, lower eval_prompts, or name a file with eval."
         )
     places = np.random.default_rng(config.seed).permutation(len(prompts))[: config.eval_prompts]
     return [prompts[place] for place in sorted(places.tolist())]
 
 
 def _same_run(out: Path, settings: dict[str, Any], prompts: Sequence[Any], resume: bool) -> None:
-    """Nothing, if the folder is new, or `resume` goes on with the same settings; more rounds may be asked
-    for."""
+    """Nothing, if the folder is new, or `resume` goes on with the same settings (but more rounds)."""
     asked = {name: value for name, value in settings.items() if name != "rounds"}
     identity = hashlib.sha256(json.dumps([asked, prompts], default=str).encode()).hexdigest()
     file = out / "identity"
@@ -234,8 +216,7 @@ def _same_run(out: Path, settings: dict[str, Any], prompts: Sequence[Any], resum
 
 
 def _keep(rounds: Rounds, facts: Sequence[RoundFacts]) -> int:
-    """The round whose policy is copied to `out/policy`: with gold that of most gold, else the last; 0:
-    none."""
+    """The round whose policy is copied to `out/policy`: the last, or with gold the best; 0: none is."""
     golds = [each.gold.value or 0.0 for each in facts if each.gold is not None]
     number = int(np.argmax(golds)) if golds else facts[-1].round
     policy = rounds.out / "policy"

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ from outweigh.generation.config import SamplingConfig
 from outweigh.integrations.trl import REFERENCE, RewardFunction
 from outweigh.metrics.arrays import FloatArray
 from outweigh.models.ensemble import load_scorer
-from outweigh.models.policy import Policy
+from outweigh.models.policy import Policy, load_policy
 from outweigh.models.reward import RewardModel, Scorer
 from outweigh.steps.generate import generate
 from outweigh.steps.record import Stopwatch, write_json
@@ -146,8 +146,7 @@ class Rounds:
         )
 
     def _log_ratio(self, rows: list[dict[str, Any]], policy: str | Path) -> FloatArray:
-        """log p(response) under the policy less that under the first one; an end counts where it was
-        drawn."""
+        """log p(response) under the policy less that under the first; an end counts where it was drawn."""
         asking = Asking(self.config.policy)
         lead, end = asking.renderer.lead(), [asking.tokenizer.eos_token_id]
         ids, starts = [], []
@@ -158,9 +157,9 @@ class Rounds:
                 ids.append([*opened, *said, *(end if finished or not said else [])])
                 starts.append(len(opened))
         found = []
+        tokens = TokenConfig(max_tokens=max(map(len, ids)))
         for name in (policy, self.config.policy):
-            loaded = Policy.load(name, precision=self.config.precision)
-            loaded.tokens = TokenConfig(max_tokens=max(map(len, ids)))
+            loaded = Policy(load_policy(name), asking.tokenizer, tokens, precision=self.config.precision)
             found.append(loaded.score_ids(ids, starts))
         ratio: FloatArray = found[0] - found[1]
         return ratio
@@ -186,21 +185,16 @@ class Rounds:
 
 def train_config(reward: TrainConfig | None) -> dict[str, Any]:
     """The settings of MetaRM's training that differ from the defaults, by name."""
-    told = asdict(reward or TrainConfig())
-    return {name: told[name] for name in told if told[name] != asdict(TrainConfig())[name]}
+    told, plain = asdict(reward or TrainConfig()), asdict(TrainConfig())
+    return {name: told[name] for name in told if told[name] != plain[name]}
 
 
 def set_by_rounds(reward: TrainConfig) -> list[str]:
     """Names of settings that the rounds decide, though they were given."""
-    plain = TrainConfig()
-    names = [
-        each.name
-        for each in fields(reward)
-        if each.name in ("backbone", "tokens", "seed")
-        and getattr(reward, each.name) != getattr(plain, each.name)
-    ]
-    told = [name for name in ("data", "responses") if getattr(reward.meta, name) != getattr(plain.meta, name)]
-    return names + [f"meta.{name}" for name in told]
+    told, plain = train_config(reward), asdict(TrainConfig())
+    names = [name for name in ("backbone", "tokens", "seed") if name in told]
+    meta = told.get("meta", plain["meta"])
+    return names + [f"meta.{name}" for name in ("data", "responses") if meta[name] != plain["meta"][name]]
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

@@ -30,8 +30,7 @@ def score(model: str | Path | Scorer, data: Data, *, out: str | Path) -> int:
         DataError: a row is not what it should be, or the file can't be written.
         ModelError: the model can't be loaded.
     """
-    loaded = model if isinstance(model, Scorer) else load_scorer(model)
-    return write_rows(out, _scored(loaded, raw_rows(data)))
+    return write_rows(out, _scored(load_scorer(model), raw_rows(data)))
 
 
 def _scored(model: Scorer, rows: Iterator[RawRow]) -> Iterator[dict[str, Any]]:

@@ -52,8 +52,8 @@ def select(
     if candidates is not None and candidates < 2:
         raise ConfigError(f"candidates: got {candidates}, want two or more, or the best of n has no choice.")
     named = named_models([model, *baselines])
-    judges = {_apart(name): _loaded(each) for name, each in named.items()}
-    chooser = _Chooser(judges, None if gold_model is None else _loaded(gold_model), on_bad_rows)
+    judges = {_apart(name): load_scorer(each) for name, each in named.items()}
+    chooser = _Chooser(judges, None if gold_model is None else load_scorer(gold_model), on_bad_rows)
     rows = write_rows(out, chooser.rows(raw_rows(data)))
     results: dict[str, Any] = headed("select", seed) | {
         "data": {"files": sources(data), "rows": rows, "bad_rows": chooser.bad_rows},
@@ -71,7 +71,7 @@ def select(
 
 
 def beside(out: str | Path, suffix: str) -> Path:
-    """The file of that kind beside the rows: picks.jsonl.gz -> picks.json."""
+    """The file of that kind beside the rows: picks.jsonl.gz -> picks.results.json, picks.png."""
     path = Path(out)
     return path.with_name(path.name.removesuffix(".gz").removesuffix(".jsonl") + suffix)
 
@@ -143,7 +143,3 @@ def _kept(
     if spread is not None:
         found["spreads"] = spread.tolist()
     return found if gold is None else found | {"gold": gold.tolist()}
-
-
-def _loaded(model: Model) -> Scorer:
-    return model if isinstance(model, Scorer) else load_scorer(model)
