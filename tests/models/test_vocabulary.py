@@ -12,7 +12,9 @@ from outweigh.models.loading import load_classifier, load_tokenizer, reward_laye
 from outweigh.models.vocabulary import UsedRows, tokens_used, training_rows
 
 USED = np.arange(3, 40)
-EXAMPLES = datasets.Dataset.from_dict({"response_ids": [[USED.tolist()]]})
+EXAMPLES = [
+    datasets.Dataset.from_dict({"response_ids": [[part.tolist()]]}) for part in (USED[::2], USED[1::2])
+]
 
 
 def loaded(folder):
@@ -26,7 +28,7 @@ def stepped(folder, examples):
     model, pad_token = loaded(folder)
     rng = np.random.default_rng(0)
     with training_rows(model, examples):
-        assert isinstance(model.get_input_embeddings(), UsedRows) == (examples is not None)
+        assert isinstance(model.get_input_embeddings(), UsedRows) == bool(examples)
         optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.0)
         for _ in range(3):
             ids = [rng.choice(USED, size).tolist() for size in (3, 17, 5, 9)]
@@ -41,7 +43,7 @@ def stepped(folder, examples):
 @pytest.mark.parametrize("name", ["tiny_llama", "tiny_bert"])
 def test_training_the_rows_alone_ends_where_training_the_whole_table_does(name, request):
     folder = request.getfixturevalue(name)
-    whole, rows = stepped(folder, None), stepped(folder, EXAMPLES)
+    whole, rows = stepped(folder, []), stepped(folder, EXAMPLES)
     assert type(rows.get_input_embeddings()) is nn.Embedding
     before, _ = loaded(folder)
     moved = (rows.get_input_embeddings().weight - before.get_input_embeddings().weight).abs().sum(1) > 0
@@ -85,8 +87,8 @@ def test_a_table_that_is_not_trained_or_shared_or_nearly_all_used_is_left_alone(
     tied = AutoModelForCausalLM.from_pretrained(tiny_llama)
     tied.lm_head.weight = tied.model.embed_tokens.weight
     plain, _ = loaded(tiny_bert)
-    many = datasets.Dataset.from_dict({"response_ids": [[list(range(200))]]})
-    for model, examples in ((frozen, EXAMPLES), (tied, EXAMPLES), (plain, many), (plain, None)):
+    many = [datasets.Dataset.from_dict({"response_ids": [[list(range(200))]]})]
+    for model, examples in ((frozen, EXAMPLES), (tied, EXAMPLES), (plain, many), (plain, [])):
         with training_rows(model, examples):
             assert type(model.get_input_embeddings()) is nn.Embedding
     with training_rows(plain, EXAMPLES):

@@ -88,8 +88,11 @@ def written_out(folder, pairs, rows, responses):
     }
 
 
-@pytest.mark.parametrize("device_pairs", [None, 2])
-def test_one_step_is_the_algorithm_written_out(tiny_llama, wordy_pairs, shifted, tmp_path, device_pairs):
+@pytest.mark.parametrize(("device_pairs", "most_used"), [(None, 0.0), (2, 1.0)])
+def test_one_step_is_the_algorithm_written_out(
+    tiny_llama, wordy_pairs, shifted, tmp_path, monkeypatch, device_pairs, most_used
+):
+    monkeypatch.setattr("outweigh.models.vocabulary.MOST_USED", most_used)  # the whole table, its rows in use
     rows = wordy_pairs[:8]
     meta = MetaConfig(data=str(shifted), responses=4, prompts=7, eta=ETA)
     config = configured(tiny_llama, batch_pairs=8, meta=meta, device_pairs=device_pairs)

@@ -1,6 +1,6 @@
 """Of a table of token embeddings the rows that the data uses: only they are trained."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,21 +28,21 @@ def tokens_used(examples: datasets.Dataset) -> NDArray[np.int64]:
 
 
 @contextmanager
-def training_rows(model: Any, examples: datasets.Dataset | None) -> Iterator[None]:
+def training_rows(model: Any, examples: Sequence[datasets.Dataset]) -> Iterator[None]:
     """A block in which the model trains of its table the rows of these examples' tokens alone, and takes no
     other tokens.
 
     Of the others the gradient is zero, and in a table of 30,000 rows or 250,000 they are nearly all: to fill,
     sum, clip and step through zeros is a quarter of MiniLM's training step and an eighth of SmolLM2's
     (bench/vocabulary.py). They stay as they are, where weight decay would have shrunk them. Does nothing
-    where the table is no plain one, is used elsewhere, too, or is not trained, and where it is not known what
-    will be read (None).
+    where the table is no plain one, is used elsewhere, too, or is not trained, and where no examples say what
+    will be read.
     """
     table = model.get_input_embeddings()
-    if examples is None or not _stands_alone(model, table):
+    if not examples or not _stands_alone(model, table):
         yield
         return
-    used = tokens_used(examples)
+    used = np.unique(np.concatenate([tokens_used(each) for each in examples]))
     if len(used) > MOST_USED * table.num_embeddings:
         yield
         return

@@ -107,9 +107,9 @@ def fit(
         processing_class=tokenizer,
         callbacks=[alarms, StepBar(), *callbacks],
     )
-    whole_table = meta is not None or trainer.is_sharded  # MetaRM reads other texts, too
+    read = [rows.whole] if meta is None else [rows.whole, meta.shifted]
     started = time.monotonic()
-    with training_rows(model, None if whole_table else rows.whole):
+    with training_rows(model, [] if trainer.is_sharded else read):
         run_training(trainer, config, resume)
     seconds |= {"training": time.monotonic() - started, "first pass": trainer.first_pass_seconds}
     results = course(trainer, rows, alarms) | {

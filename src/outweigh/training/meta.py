@@ -56,11 +56,12 @@ class MetaStep:
         gradient = self._gradient_of_difference(trainer)
         length = torch.stack([each.norm() for each in gradient]).norm()
         self.seen["meta_gradient"] = float(length)
-        step = self.config.eta if self.config.eta is not None else self.config.rho / length.clamp(min=1e-12)
+        eta = self.config.eta
+        step = eta if eta is not None else self.config.rho / max(self.seen["meta_gradient"], 1e-12)
         self._before = [weight.detach().clone() for weight in weights]
         with torch.no_grad():
             for weight, slope in zip(weights, gradient, strict=True):
-                weight.add_(slope * step)
+                weight.add_(slope, alpha=step)
 
     def settle(self, trainer: "PairTrainer") -> None:
         """Nothing; the weights are theta again, with the gradient of theta' for the optimizer."""
@@ -80,15 +81,23 @@ class MetaStep:
         rank, world = trainer.accelerator.process_index, trainer.accelerator.num_processes
         places = self.places(trainer.state.global_step)[rank::world]
         rows: list[list[list[int]]] = self.shifted[places]["response_ids"]
-        model = trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False)
         with trainer.same_dropout_after():
-            reward_R = trainer.rewards(model, [ids for row in rows for ids in row])
+            return trainer.gradient_of(self._shares_of_difference(trainer, rows))
+
+    def _shares_of_difference(self, trainer: "PairTrainer", rows: list[list[list[int]]]) -> Iterator[Tensor]:
+        """What parts of the rows bring to the mean J, each part of as many texts as a batch of pairs has."""
+        model = trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False)
+        part = max(1, 2 * trainer.args.per_device_train_batch_size // self.config.responses)
+        self.seen["difference"] = 0.0
+        for start in range(0, len(rows), part):
+            own = rows[start : start + part]
+            reward_R = trainer.rewards(model, [ids for row in own for ids in row])
             reward_BK = pad_sequence(
-                reward_R.split([len(row) for row in rows]), batch_first=True, padding_value=torch.nan
+                reward_R.split([len(row) for row in own]), batch_first=True, padding_value=torch.nan
             )
-            difference = response_difference(reward_BK).mean()
-            self.seen["difference"] = float(difference.detach())
-            return trainer.gradient_of(difference)
+            share = response_difference(reward_BK).sum() / len(rows)
+            self.seen["difference"] += float(share.detach())
+            yield share
 
     def places(self, step: int) -> np.ndarray:
         """Which rows of the shifted data the step takes: all of them once, in random order, then again."""

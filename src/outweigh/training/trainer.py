@@ -1,7 +1,7 @@
 """A transformers.Trainer that knows pairs; what a method adds is a source, never a flag here."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
@@ -216,12 +216,9 @@ class PairTrainer(WholeCheckpoints):
         """Of the step's loss at the present weights, under the dropout that training will draw."""
         window, self._whole = self._window.clone(), self._first_pass(batches)
         model = self.accelerator.unwrap_model(self.model_wrapped, keep_fp32_wrapper=False)
-        total: list[Tensor] = []
         with self.same_dropout_after():
-            for batch in batches:
-                loss = self.compute_loss(model, batch, num_items_in_batch=items)
-                own = self.gradient_of(loss)
-                total = [one + other for one, other in zip(total, own, strict=True)] if total else own
+            losses = (self.compute_loss(model, batch, num_items_in_batch=items) for batch in batches)
+            total = self.gradient_of(losses)
         self._window = window
         return total
 
@@ -229,13 +226,18 @@ class PairTrainer(WholeCheckpoints):
         """The parameters that have a gradient, in one order."""
         return [weight for weight in self.model_wrapped.parameters() if weight.requires_grad]
 
-    def gradient_of(self, value: Tensor) -> list[Tensor]:
-        """Of each trainable parameter, averaged over devices; zeros where the value does not depend on it."""
+    def gradient_of(self, values: Iterable[Tensor]) -> list[Tensor]:
+        """Of the values' sum, by trainable parameter, averaged over devices; zeros where it depends on none.
+
+        Values are taken one by one, so that no two of their graphs stand in memory at once.
+        """
         weights = self.trainable()
-        found = torch.autograd.grad(value, weights, allow_unused=True)
-        pairs = zip(found, weights, strict=True)
-        own = [torch.zeros_like(weight) if each is None else each for each, weight in pairs]
-        return [self.accelerator.reduce(each, "mean") for each in own]
+        total = [torch.zeros_like(weight) for weight in weights]
+        for value in values:
+            for own, found in zip(total, torch.autograd.grad(value, weights, allow_unused=True), strict=True):
+                if found is not None:
+                    own += found
+        return [self.accelerator.reduce(own, "mean") for own in total]
 
     @contextmanager
     def same_dropout_after(self) -> Iterator[None]:
