@@ -10,8 +10,12 @@ from transformers import AutoModel
 from outweigh.data.config import TokenConfig
 from outweigh.data.pairs import read_pairs
 from outweigh.models import features as module
+from outweigh.models.batches import forwards
 from outweigh.models.features import Encoder, cut_layers, first_token, mean_over_tokens, pair_features
+from outweigh.models.packing import backbone_packs
+from outweigh.models.rows import Trees
 
+CPU = torch.device("cpu")
 SHORT = TokenConfig(max_tokens=64)
 
 
@@ -52,11 +56,45 @@ def test_two_thirds_of_the_layers_stay(tiny_bert):
     assert len(model.encoder.layer) == 1
 
 
-def test_the_mean_leaves_padding_out():
-    hidden = torch.tensor([[[1.0], [3.0], [100.0]]])
-    assert mean_over_tokens(hidden, torch.tensor([[1, 1, 0]])).tolist() == [[2.0]]
+@pytest.fixture
+def padded():
+    """A text of two tokens and one of three, padded, and their hidden states."""
+    (forward,) = forwards([[7, 8], [7, 8, 9]], pad_token=0, device=CPU, max_tokens=None, packs=None)
+    return torch.tensor([[[1.0], [3.0], [100.0]], [[1.0], [3.0], [8.0]]]), forward
 
 
-def test_the_first_token_stands_for_the_text_where_it_is_asked_to():
-    hidden = torch.tensor([[[1.0], [3.0], [100.0]]])
-    assert first_token(hidden, torch.tensor([[1, 1, 0]])).tolist() == [[1.0]]
+def test_the_mean_leaves_padding_out(padded):
+    assert mean_over_tokens(*padded).tolist() == [[2.0], [4.0]]
+
+
+def test_the_mean_over_a_pack_counts_what_texts_share_in_each():
+    ids = [[*range(20), 30], [*range(20), 40, 50]]
+    (forward,) = forwards(ids, pad_token=0, device=CPU, max_tokens=64, packs=Trees())
+    means = mean_over_tokens(forward.inputs["input_ids"].float()[..., None], forward)
+    assert means[np.argsort(forward.places)].flatten().tolist() == pytest.approx(
+        [np.mean(each) for each in ids]
+    )
+
+
+def test_the_first_token_stands_for_the_text_where_it_is_asked_to(padded):
+    assert first_token(*padded).tolist() == [[1.0], [1.0]]
+
+
+@pytest.mark.parametrize("name", ["tiny_bert", "tiny_llama"])
+def test_a_causal_backbone_reads_packs_and_gives_what_it_gives_of_padded_texts(
+    name, tmp_path, monkeypatch, caplog, request
+):
+    prompts = ["Which of these two sentences makes sense?", "Say something."]
+    rows = [
+        {"prompt": prompt, "chosen": "tea please, now " * size, "rejected": "a long answer about soup"}
+        for prompt in prompts
+        for size in (1, 2, 3)
+    ]
+    encoder = Encoder(backbone=str(request.getfixturevalue(name)), tokens=SHORT, precision="fp32")
+    packs = backbone_packs(AutoModel.from_pretrained(encoder.backbone), SHORT.max_tokens)
+    assert packs == (Trees() if name == "tiny_llama" else None)
+    assert not [each for each in caplog.records if each.name.startswith("outweigh")]
+    found = pair_features(read_pairs(rows), encoder, cache_dir=tmp_path / "packs")
+    monkeypatch.setattr(module, "backbone_packs", lambda *_: None)
+    padded = pair_features(read_pairs(rows), encoder, cache_dir=tmp_path / "padded")
+    np.testing.assert_allclose(found.matrix_NH, padded.matrix_NH, atol=2e-5)

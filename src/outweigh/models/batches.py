@@ -71,6 +71,11 @@ class Forward(NamedTuple):
     first: tuple[nn.Module, Tensor] | None = None
     """Of an encoder's row: what reads texts at their first tokens, and where those stand, (S,)."""
 
+    @property
+    def last(self) -> tuple[list[int], list[int]]:
+        """Row and column of each text's last token."""
+        return self.rows.tolist(), [int(each[-1]) for each in self.columns]
+
 
 class Packing(Protocol):
     """A way to put many texts into one row."""
@@ -90,19 +95,14 @@ class Outcome(NamedTuple):
     read: Tensor  # by the reward's layer: (R, H), or (R, L, H) where it reads every token; empty if not asked
     given: Tensor  # by that layer: (R, 1), or (R, L, 1); the logits if not asked
 
-    @property
-    def last(self) -> tuple[list[int], list[int]]:
-        """Row and column of each text's last token."""
-        return self.forward.rows.tolist(), [int(each[-1]) for each in self.forward.columns]
-
     def rewards(self) -> Tensor:
         """Of its texts, float32 (S,)."""
-        reward_S1 = self.given[self.last] if self.forward.packed else self.logits
+        reward_S1 = self.given[self.forward.last] if self.forward.packed else self.logits
         return reward_S1.squeeze(-1).float()
 
     def features(self) -> Tensor:
         """What the reward's layer reads of each text, where the reward is read, float32 (S, H)."""
-        return (self.read if self.read.dim() == 2 else self.read[self.last]).float()
+        return (self.read if self.read.dim() == 2 else self.read[self.forward.last]).float()
 
     def token_rewards(self) -> list[Tensor]:
         """The reward at each token of each text, float32, S tensors of its length; of one where the reward's

@@ -21,13 +21,14 @@ from outweigh.data.records import Text
 from outweigh.data.rendering import Renderer
 from outweigh.data.tokens import encode, truncate
 from outweigh.errors import DataError, ModelError
-from outweigh.models.batches import length_batches, pad, token_budget
+from outweigh.models.batches import Forward, forwards, token_budget
 from outweigh.models.loading import explained, load_tokenizer, quiet, resolve
+from outweigh.models.packing import backbone_packs
 from outweigh.models.precision import autocast_dtype, default_device
 from outweigh.progress import progress
 
 CHUNK = 4096  # texts encoded and sorted by length at once
-LAYOUT = 3  # raised when the cached files' content changes
+LAYOUT = 4  # raised when the cached files' content changes
 
 DEPTH = 2 / 3
 """Share of the layers below the features. The last layers serve what the backbone was trained for: in MiniLM
@@ -146,6 +147,9 @@ def _compute(texts: Iterable[tuple[Text, Text]], count: int, encoder: Encoder, f
     renderer = Renderer(tokenizer, encoder.tokens.template)
     dtype = autocast_dtype(device, encoder.precision)
     pooled = {"mean": mean_over_tokens, "first": first_token}[encoder.pooling]
+    packs = backbone_packs(model, encoder.tokens.max_tokens)
+    how: dict[str, Any] = {"pad_token": pad_token, "device": device, "packs": packs}
+    how["max_tokens"] = 2 * token_budget(device)
     with appearing_whole(folder) as unfinished, progress("features", count) as advance:
         matrix = np.lib.format.open_memmap(
             unfinished / "features.npy", mode="w+", dtype=np.float32, shape=(count, model.config.hidden_size)
@@ -153,12 +157,11 @@ def _compute(texts: Iterable[tuple[Text, Text]], count: int, encoder: Encoder, f
         left, start = iter(texts), 0
         while chunk := list(islice(left, CHUNK)):
             ids = [truncate(text, encoder.tokens.max_tokens).ids for text in encode(chunk, renderer)]
-            for batch in length_batches([len(row) for row in ids], 2 * token_budget(device)):
-                inputs = pad([ids[i] for i in batch], pad_token, device)
+            for forward in forwards(ids, **how):
                 with torch.autocast(device.type, dtype=dtype) if dtype else nullcontext():
-                    hidden = model(**inputs).last_hidden_state
-                matrix[start + batch] = pooled(hidden.float(), inputs["attention_mask"]).cpu().numpy()
-                advance(len(batch))
+                    hidden_RLH = model(**forward.inputs).last_hidden_state
+                matrix[start + forward.places] = pooled(hidden_RLH.float(), forward).cpu().numpy()
+                advance(len(forward.places))
             start += len(chunk)
         matrix.flush()
 
@@ -186,12 +189,15 @@ def cut_layers(model: Any, depth: float = DEPTH) -> None:
     raise ModelError(f"{type(model).__name__}: its layers are not found. Choose another backbone for probes.")
 
 
-def mean_over_tokens(hidden_BLH: Tensor, mask_BL: Tensor) -> Tensor:
-    """One feature vector a text, (B, H), from its right-padded tokens."""
-    weight_BL1 = mask_BL.unsqueeze(-1).float()
-    return (hidden_BLH * weight_BL1).sum(1) / weight_BL1.sum(1)
+def mean_over_tokens(hidden_RLH: Tensor, forward: Forward) -> Tensor:
+    """The mean over each text's tokens, (S, H); those that several texts of a pack share count in each."""
+    places = zip(forward.rows.tolist(), forward.columns, strict=True)
+    place_T = np.concatenate([row * hidden_RLH.shape[1] + columns for row, columns in places])
+    hidden_TH = hidden_RLH.flatten(0, 1)[torch.from_numpy(place_T).to(hidden_RLH.device)]
+    length_S = torch.tensor([len(columns) for columns in forward.columns], device=hidden_RLH.device)
+    return torch.segment_reduce(hidden_TH, "mean", lengths=length_S)
 
 
-def first_token(hidden_BLH: Tensor, mask_BL: Tensor) -> Tensor:
-    """The vector of each text's first token, (B, H): [CLS] of an encoder that has one."""
-    return hidden_BLH[:, 0]
+def first_token(hidden_RLH: Tensor, forward: Forward) -> Tensor:
+    """The vector of each text's first token, (S, H): [CLS] of an encoder that has one."""
+    return hidden_RLH[forward.rows.tolist(), [int(columns[0]) for columns in forward.columns]]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from outweigh.data.packs import LEAST_SHARED
 from outweigh.models.attention import PACKED
-from outweigh.models.batches import Packing, forwards, order_back, run_forward
+from outweigh.models.batches import Forward, Packing, forwards, order_back, run_forward
 from outweigh.models.rows import Rows, Trees
 
 logger = logging.getLogger(__name__)
@@ -19,10 +19,15 @@ EAGER_TOKENS = 1024
 """Longest texts whose L x L matrices stay small: 25 MB a layer at 512 tokens and 12 heads."""
 WINDOWS = ("sliding_window", "attention_chunk_size")
 """What architectures call the number of tokens that a layer looks back over."""
+BEGINNING = 2 * LEAST_SHARED
+"""Tokens that two of the texts have in common by which packs are tried."""
 FAILURES = (AttributeError, IndexError, RuntimeError, TypeError, ValueError)
 """What architectures raise that do not know packs, or want more of a text than tokens: an EOS at its end."""
 TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3}
 """Of the features' largest; of half precision 5e-2. A text that saw another's tokens is off by far more."""
+
+Look = Callable[[Forward], tuple[Tensor, bool]]
+"""What is read of each text of a pass, (S, H), and whether a text is read as a whole, not every token."""
 
 
 def takes_packs(model: Any, layer: nn.Module, max_tokens: int) -> Packing | None:
@@ -31,7 +36,12 @@ def takes_packs(model: Any, layer: nn.Module, max_tokens: int) -> Packing | None
 
     The model then attends by `PACKED`; else it is as it was, which is said of a model that reads every token.
     """
-    return _packing(model, layer, max_tokens)
+    return _packing(model, partial(_of_layer, model, layer), max_tokens)
+
+
+def backbone_packs(model: Any, max_tokens: int) -> Packing | None:
+    """As `takes_packs`, of a model without a head, whose last hidden states are read."""
+    return _packing(model, partial(_of_backbone, model), max_tokens)
 
 
 def choose_attention(
@@ -52,25 +62,25 @@ def choose_attention(
     """
     plain = device.type == "cpu" and dtype is torch.bfloat16 and max_tokens <= EAGER_TOKENS
     rows = partial(_rows, model, layer, plain) if device.type == "cpu" else None
-    packs = _packing(model, layer, max_tokens, rows) if packed else None
+    packs = _packing(model, partial(_of_layer, model, layer), max_tokens, rows) if packed else None
     if packs is None and plain:
         model.set_attn_implementation("eager")
     return packs
 
 
 def _packing(
-    model: Any, layer: nn.Module, max_tokens: int, rows: Callable[[], Rows] | None = None
+    model: Any, look: Look, max_tokens: int, rows: Callable[[], Rows] | None = None
 ) -> Packing | None:
-    """Packs where each token is read, `rows` where a text is as a whole, if they give `layer` what padded
-    texts do; None where not, with attention as it was."""
+    """Packs where each token is read, `rows` where a text is as a whole, if one sees in them what one does in
+    padded texts; None where not, with attention as it was."""
     before, training = model.config._attn_implementation, model.training
     model.eval()
     try:
-        padded, is_encoder = _seen(model, layer, None)
+        padded, is_encoder = _seen(model, look, None)
         if is_encoder and rows is None:
             return None
         packs = rows() if is_encoder and rows is not None else Trees()
-        why = _refusal(model, layer, max_tokens, packs, padded)
+        why = _refusal(model, look, max_tokens, packs, padded)
     except FAILURES as error:
         why = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
     finally:
@@ -84,14 +94,14 @@ def _packing(
     return None
 
 
-def _refusal(model: Any, layer: nn.Module, max_tokens: int, packs: Packing, padded: Tensor) -> str | None:
+def _refusal(model: Any, look: Look, max_tokens: int, packs: Packing, padded: Tensor) -> str | None:
     """Why the model, whose attention is another afterwards, does not take packs; None where it does."""
     config = model.config.get_text_config()
     windows = [size for name in WINDOWS if (size := getattr(config, name, None)) is not None]
     if min(windows, default=max_tokens) < max_tokens:
         return f"a layer looks back over fewer than {max_tokens} tokens"
     model.set_attn_implementation(PACKED)
-    packed, _ = _seen(model, layer, packs)
+    packed, _ = _seen(model, look, packs)
     same = packed.shape == padded.shape and _same(packed, padded, model.dtype)
     return None if same else "it makes something else of them"
 
@@ -111,19 +121,32 @@ def _rows(model: nn.Module, layer: nn.Module, plain: bool) -> Rows:
 
 
 @torch.no_grad()
-def _seen(model: Any, layer: nn.Module, packs: Packing | None) -> tuple[Tensor, bool]:
-    """What the layer reads of three short texts, two of which begin alike, (3, H), and whether it reads texts
-    as a whole, not every token."""
+def _seen(model: Any, look: Look, packs: Packing | None) -> tuple[Tensor, bool]:
+    """What is read of three short texts, two of which begin alike, (3, H), and whether as a whole."""
     draw = torch.Generator().manual_seed(0)
     tokens = model.get_input_embeddings().num_embeddings
     beginning, *ends = (
-        torch.randint(tokens, (size,), generator=draw).tolist() for size in (2 * LEAST_SHARED, 5, 3, 7)
+        torch.randint(tokens, (size,), generator=draw).tolist() for size in (BEGINNING, 5, 3, 7)
     )
     ids = [beginning + ends[0], beginning + ends[1], ends[2]]
     (forward,) = forwards(ids, pad_token=0, device=model.device, max_tokens=None, packs=packs)
     with torch.autocast(model.device.type, enabled=False):  # whose rounding would hide what is looked for
-        outcome = run_forward(model, layer, forward, looks_inside=True)
-    return outcome.features()[order_back([forward.places], model.device)], outcome.read.dim() == 2
+        read, as_a_whole = look(forward)
+    return read[order_back([forward.places], model.device)], as_a_whole
+
+
+def _of_layer(model: nn.Module, layer: nn.Module, forward: Forward) -> tuple[Tensor, bool]:
+    outcome = run_forward(model, layer, forward, looks_inside=True)
+    return outcome.features(), outcome.read.dim() == 2
+
+
+def _of_backbone(model: nn.Module, forward: Forward) -> tuple[Tensor, bool]:
+    hidden_RLH = model(**forward.inputs).last_hidden_state
+    read = hidden_RLH[forward.last]
+    if forward.packed:
+        return read, False
+    one, other = hidden_RLH[:2, :BEGINNING]  # an encoder's tokens see how their texts end
+    return read, not torch.allclose(one, other, rtol=0, atol=1e-5 * float(other.abs().max()))
 
 
 def _same(packed: Tensor, padded: Tensor, dtype: torch.dtype) -> bool:
