@@ -13,6 +13,7 @@ import json
 import statistics
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,15 @@ from transformers import AutoModelForSequenceClassification, LlamaConfig
 from outweigh.data.pairs import read_pairs
 from outweigh.data.rendering import Renderer
 from outweigh.data.tokens import encode, truncate
-from outweigh.models.batches import CPU_TOKENS, forwards, read_texts
+from outweigh.models.batches import CPU_TOKENS, Packing, forwards, read_texts
 from outweigh.models.loading import load_classifier, load_tokenizer, reward_layer
 from outweigh.models.packing import choose_attention
 from outweigh.models.precision import autocast_dtype
+from outweigh.models.rows import Rows, Trees
 from outweigh.objectives.pairwise import pairwise_loss
 
 CPU = torch.device("cpu")
-WAYS = ("padded, fused attention", "padded, plain attention", "packs")
+WAYS = ("padded, fused attention", "padded, plain attention", "packs, fused attention", "packs")
 
 
 def texts_of(data: Path, pairs: int, tokenizer: Any, max_tokens: int) -> list[list[int]]:
@@ -51,6 +53,18 @@ def random_model(hidden: int, layers: int, tokenizer: Any) -> Any:
     )  # fmt: skip
     config.num_labels = 1
     return AutoModelForSequenceClassification.from_config(config)
+
+
+def packing(
+    way: str, model: Any, layer: torch.nn.Module, dtype: torch.dtype | None, max_tokens: int
+) -> Packing | None:
+    """What the way puts texts into; the model attends as it has it."""
+    fused = way.endswith("fused attention")
+    if way.startswith("padded"):
+        model.set_attn_implementation("sdpa" if fused else "eager")
+        return None
+    found = choose_attention(model, layer, CPU, dtype, max_tokens)
+    return replace(found, plain=False) if fused and isinstance(found, Trees | Rows) else found
 
 
 def main() -> None:
@@ -80,10 +94,8 @@ def main() -> None:
     tokens = {"texts": sum(map(len, ids))}
     seconds: dict[str, list[float]] = {way: [] for way in WAYS}
     for repeat in range(told.repeats + 1):
-        for way, attention in zip(WAYS, ("sdpa", "eager", None), strict=True):
-            if attention:
-                model.set_attn_implementation(attention)
-            how["packs"] = None if attention else choose_attention(model, layer, CPU, dtype, told.max_tokens)
+        for way in WAYS:
+            how["packs"] = packing(way, model, layer, dtype, told.max_tokens)
             tokens[way] = sum(
                 each.inputs["input_ids"].numel() for step in steps for each in forwards(step, **how)
             )

@@ -137,9 +137,12 @@ def gradient_of(model, value):
     )
 
 
-@pytest.mark.parametrize("budget", [1, 60, 10_000])
+@pytest.mark.parametrize(("budget", "plain"), [(1, False), (60, True), (60, False), (10_000, True)])
 @pytest.mark.parametrize("name", PACKABLE)
-def test_rewards_and_gradients_in_packs_are_those_of_padded_texts(name, budget, exact_norms):
+def test_rewards_and_gradients_in_packs_are_those_of_padded_texts(
+    name, budget, plain, exact_norms, monkeypatch
+):
+    monkeypatch.setattr("outweigh.models.attention.QUERIES", 7)
     model, texts = made(AutoModelForSequenceClassification, PACKABLE[name]), some_texts()
     how = {"pad_token": 0, "device": CPU, "features": True, "token_rewards": True}
     layer = reward_layer(model)
@@ -147,7 +150,7 @@ def test_rewards_and_gradients_in_packs_are_those_of_padded_texts(name, budget, 
     each = torch.arange(1, 1 + len(texts), dtype=torch.float64)
     gradient = gradient_of(model, (each * padded.rewards).sum())
     assert takes_packs(model, layer, 256)
-    packed = read_texts(model, layer, texts, packs=Trees(), max_tokens=budget, **how)
+    packed = read_texts(model, layer, texts, packs=Trees(plain=plain), max_tokens=budget, **how)
     torch.testing.assert_close(packed.rewards, padded.rewards, rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(packed.features, padded.features, rtol=1e-10, atol=1e-10)
     for one, other in zip(packed.token_rewards, padded.token_rewards, strict=True):

@@ -147,7 +147,7 @@ def _compute(texts: Iterable[tuple[Text, Text]], count: int, encoder: Encoder, f
     renderer = Renderer(tokenizer, encoder.tokens.template)
     dtype = autocast_dtype(device, encoder.precision)
     pooled = {"mean": mean_over_tokens, "first": first_token}[encoder.pooling]
-    packs = backbone_packs(model, encoder.tokens.max_tokens)
+    packs = backbone_packs(model, encoder.tokens.max_tokens, dtype)
     how: dict[str, Any] = {"pad_token": pad_token, "device": device, "packs": packs}
     how["max_tokens"] = 2 * token_budget(device)
     with appearing_whole(folder) as unfinished, progress("features", count) as advance:

@@ -30,18 +30,21 @@ Look = Callable[[Forward], tuple[Tensor, bool]]
 """What is read of each text of a pass, (S, H), and whether a text is read as a whole, not every token."""
 
 
-def takes_packs(model: Any, layer: nn.Module, max_tokens: int) -> Packing | None:
+def takes_packs(
+    model: Any, layer: nn.Module, max_tokens: int, dtype: torch.dtype | None = None
+) -> Packing | None:
     """Packs, where texts of up to `max_tokens` go through the model in them: each token sees all that stands
     before it, nothing else, and packed texts were tried and gave `layer`, the last one, what padded ones do.
 
     The model then attends by `PACKED`; else it is as it was, which is said of a model that reads every token.
+    `dtype` is what autocast computes products in.
     """
-    return _packing(model, partial(_of_layer, model, layer), max_tokens)
+    return _packing(model, partial(_of_layer, model, layer), max_tokens, _trees(model.device, dtype))
 
 
-def backbone_packs(model: Any, max_tokens: int) -> Packing | None:
+def backbone_packs(model: Any, max_tokens: int, dtype: torch.dtype | None = None) -> Packing | None:
     """As `takes_packs`, of a model without a head, whose last hidden states are read."""
-    return _packing(model, partial(_of_backbone, model), max_tokens)
+    return _packing(model, partial(_of_backbone, model), max_tokens, _trees(model.device, dtype))
 
 
 def choose_attention(
@@ -56,30 +59,35 @@ def choose_attention(
     """How texts go through the model in training, None for padded; sets the attention that is fastest.
 
     A causal model takes packs where it can, on a CPU an encoder rows; on a GPU those were never measured.
-    Without packs a CPU in bfloat16 takes the plain matrix form: torch's fused attention has a slow
-    backward pass there, half of a training step (bench/attention.py). The same function is computed, with
-    other rounding. None at all where not `packed`.
+    A CPU in bfloat16 takes the plain matrix form, but for long texts, whose scores the backward pass keeps:
+    torch's fused attention is slow there, half of a training step (bench/attention.py). The same function is
+    computed, with other rounding. No packs at all where not `packed`.
     """
-    plain = device.type == "cpu" and dtype is torch.bfloat16 and max_tokens <= EAGER_TOKENS
-    rows = partial(_rows, model, layer, plain) if device.type == "cpu" else None
-    packs = _packing(model, partial(_of_layer, model, layer), max_tokens, rows) if packed else None
-    if packs is None and plain:
+    trees = _trees(device, dtype) if max_tokens <= EAGER_TOKENS else Trees()
+    rows = partial(_rows, model, layer, trees.plain) if device.type == "cpu" else None
+    packs = _packing(model, partial(_of_layer, model, layer), max_tokens, trees, rows) if packed else None
+    if packs is None and trees.plain:
         model.set_attn_implementation("eager")
     return packs
 
 
+def _trees(device: torch.device, dtype: torch.dtype | None) -> Trees:
+    """Packs, attended in the way that is fastest."""
+    return Trees(plain=device.type == "cpu" and dtype is torch.bfloat16)
+
+
 def _packing(
-    model: Any, look: Look, max_tokens: int, rows: Callable[[], Rows] | None = None
+    model: Any, look: Look, max_tokens: int, trees: Trees, rows: Callable[[], Rows] | None = None
 ) -> Packing | None:
-    """Packs where each token is read, `rows` where a text is as a whole, if one sees in them what one does in
-    padded texts; None where not, with attention as it was."""
+    """`trees` where each token is read, `rows` where a text is as a whole, if one sees in them what one sees
+    in padded texts; None where not, with attention as it was."""
     before, training = model.config._attn_implementation, model.training
     model.eval()
     try:
         padded, is_encoder = _seen(model, look, None)
         if is_encoder and rows is None:
             return None
-        packs = rows() if is_encoder and rows is not None else Trees()
+        packs = rows() if is_encoder and rows is not None else trees
         why = _refusal(model, look, max_tokens, packs, padded)
     except FAILURES as error:
         why = str(error).partition("\n")[0].rstrip(".") or type(error).__name__

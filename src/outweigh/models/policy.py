@@ -113,7 +113,8 @@ class Policy(Scorer):
         self.tokens = tokens or TokenConfig()
         self.renderer = Renderer(tokenizer, self.tokens.template)
         self.precision = precision
-        self.packs = takes_packs(self.model, self.model.get_output_embeddings(), self.tokens.max_tokens)
+        layer, dtype = self.model.get_output_embeddings(), autocast_dtype(self.device, precision)
+        self.packs = takes_packs(self.model, layer, self.tokens.max_tokens, dtype)
 
     @classmethod
     def load(

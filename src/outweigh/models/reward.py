@@ -110,7 +110,8 @@ class RewardModel(Scorer):
         self.renderer = Renderer(tokenizer, self.tokens.template)
         self.precision = precision
         self.origin = origin
-        self.packs = takes_packs(self.model, reward_layer(self.model), self.tokens.max_tokens)
+        dtype = autocast_dtype(self.device, precision)
+        self.packs = takes_packs(self.model, reward_layer(self.model), self.tokens.max_tokens, dtype)
 
     @classmethod
     def load(

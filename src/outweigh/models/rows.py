@@ -21,12 +21,15 @@ ROUND = 64
 class Trees:
     """Of a causal model: packs, in which what texts have in common at their beginning stands once."""
 
+    plain: bool = False
+    """Attention as matrix products and a softmax, not torch's fused one."""
+
     def forwards(
         self, ids: Sequence[Sequence[int]], max_tokens: int, device: torch.device
     ) -> Iterator[Forward]:
         """Passes of at most `max_tokens`, but for a longer text, which stands alone."""
         for pack in packs_of(ids, max_tokens):
-            inputs = _inputs(pack.ids, pack.positions, TreeLayout(pack, device), device)
+            inputs = _inputs(pack.ids, pack.positions, TreeLayout(pack, device, plain=self.plain), device)
             inputs["use_cache"] = False
             yield Forward(np.array(pack.places), inputs, True, np.zeros_like(pack.places), pack.rows())
 

@@ -1,0 +1,91 @@
+"""Where the time of a training step goes, and how near its matrix products are to what the machine can do.
+
+    python bench/step_profile.py --pairs 16
+
+Forward and backward pass of a Llama of random weights over pairs in packs, as the trainer has them, under
+torch's profiler, after one to warm up. Shares are of the time in torch's operations; aten::mm are the matrix
+products of the layers, whose rate is set beside that of one product alone, the median of 20, and so is the
+whole step's, attention not counted. Prints JSON.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from packs import CPU, random_model, texts_of
+from torch.profiler import ProfilerActivity, profile
+
+from outweigh.models.batches import CPU_TOKENS, forwards, read_texts
+from outweigh.models.loading import load_tokenizer, reward_layer
+from outweigh.models.packing import choose_attention
+from outweigh.models.precision import autocast_dtype
+from outweigh.objectives.pairwise import pairwise_loss
+
+LISTED = 10
+
+
+def product_rate(dtype: torch.dtype, tokens: int, hidden: int) -> float:
+    """FLOP/s of the product that a layer's feed-forward part begins with."""
+    one = torch.randn(tokens, hidden, dtype=dtype)
+    other = torch.randn(hidden, hidden * 8 // 3, dtype=dtype)
+    seconds = []
+    for _ in range(25):
+        started = time.perf_counter()
+        one @ other
+        seconds.append(time.perf_counter() - started)
+    return 2 * tokens * other.numel() / statistics.median(seconds[5:])
+
+
+def main() -> None:
+    """Prints the shares and the two rates as JSON."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, default=Path("../shared/data/hh_harmless.train.jsonl.gz"))
+    parser.add_argument("--pairs", type=int, default=16)
+    parser.add_argument("--hidden", type=int, default=512)
+    parser.add_argument("--layers", type=int, default=6)
+    parser.add_argument("--max-tokens", type=int, default=512)
+    told = parser.parse_args()
+    tokenizer = load_tokenizer("smollm2")
+    ids = texts_of(told.data, told.pairs, tokenizer, told.max_tokens)
+    model = random_model(told.hidden, told.layers, tokenizer)
+    layer, dtype = reward_layer(model), autocast_dtype(CPU)
+    packs = choose_attention(model, layer, CPU, dtype, told.max_tokens)
+    how: dict[str, Any] = {"pad_token": tokenizer.pad_token_id, "device": CPU, "max_tokens": CPU_TOKENS}
+
+    def step() -> None:
+        with torch.autocast("cpu", dtype) if dtype else nullcontext():
+            reward = read_texts(model, layer, ids, packs=packs, **how).rewards
+        pairwise_loss(reward[::2] - reward[1::2]).mean().backward()
+        model.zero_grad()
+
+    step()
+    with profile(activities=[ProfilerActivity.CPU]) as profiled:
+        step()
+    seconds = {each.key: each.self_cpu_time_total / 1e6 for each in profiled.key_averages()}
+    whole = sum(seconds.values())
+    tokens = sum(each.inputs["input_ids"].numel() for each in forwards(ids, packs=packs, **how))
+    weights = sum(each.numel() for name, each in model.named_parameters() if "embed" not in name)
+    best = product_rate(dtype or torch.float32, CPU_TOKENS, told.hidden)
+    largest = sorted(seconds, key=lambda name: -seconds[name])[:LISTED]
+    found = {
+        "threads": torch.get_num_threads(),
+        "dtype": str(dtype or torch.float32),
+        "tokens": tokens,
+        "seconds": round(whole, 3),
+        "share": {name: round(seconds[name] / whole, 3) for name in largest},
+        "products_gflop_per_s": round(6 * weights * tokens / seconds["aten::mm"] / 1e9),
+        "one_product_gflop_per_s": round(best / 1e9),
+        "whole_step_of_that": round(6 * weights * tokens / whole / best, 3),
+    }
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
