@@ -1,11 +1,13 @@
-"""Texts a second in scoring N responses to a prompt: ours, and as most trainers do it, padded, 16 at a time.
+"""Texts a second in scoring N responses to a prompt: ours; padded, 16 at a time, as trainers do it; and by
+transformers' text-classification pipeline, 16 at a time.
 
     python bench/scoring.py --responses 16 --repeats 5
     python bench/scoring.py --shapes 256/64 --spread 0.5
 
-A Llama of random weights and random tokens, since speed depends on neither; shapes are tokens of the prompt /
-of the response, which `--spread` draws from that far around. bf16 autocast where the machine has it for both,
-interleaved repeats after one to warm up, medians. Prints JSON, a line a shape.
+A Llama of random weights and random words, since speed depends on neither; shapes are tokens of the prompt /
+of the response, which `--spread` draws from that far around. The pipeline tokenises, too; the others get
+token ids. bf16 autocast where the machine has it for all, interleaved repeats after one to warm up, medians.
+Prints JSON, a line a shape.
 """
 
 import argparse
@@ -15,10 +17,12 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from typing import Any
 
 import numpy as np
 import torch
 from peers import random_llama
+from transformers import pipeline
 
 from outweigh.models.batches import pad
 from outweigh.models.loading import load_classifier, load_tokenizer
@@ -30,17 +34,26 @@ PADDED = 16
 CPU = torch.device("cpu")
 
 
-def some_texts(shape: str, told: argparse.Namespace) -> list[list[int]]:
-    """Token ids of all responses, those to one prompt together."""
+def some_texts(shape: str, told: argparse.Namespace, words: list[int]) -> list[list[int]]:
+    """Token ids of all responses, those to one prompt together, each a word of its own."""
     rng = np.random.default_rng(0)
     prompt, response = map(int, shape.split("/"))
     low, high = round(response * (1 - told.spread)), round(response * (1 + told.spread))
     texts = []
     for _ in range(told.prompts):
-        shared = rng.integers(10, 10_000, prompt).tolist()
+        shared = rng.choice(words, prompt).tolist()
         sizes = rng.integers(max(1, low), high + 1, told.responses)
-        texts += [shared + rng.integers(10, 10_000, size).tolist() for size in sizes]
+        texts += [shared + rng.choice(words, size).tolist() for size in sizes]
     return texts
+
+
+def whole_words(tokenizer: Any) -> list[int]:
+    """Tokens that are a space and letters, and are read again as they were written."""
+    candidates = [token for token in range(1000, 10_000) if tokenizer.decode([token])[:1] == " "]
+    letters = [token for token in candidates if tokenizer.decode([token])[1:].isalpha()]
+    text = tokenizer.decode(letters)
+    again = set(tokenizer(text, add_special_tokens=False)["input_ids"])
+    return [token for token in letters if token in again]
 
 
 @torch.inference_mode()
@@ -60,6 +73,17 @@ def ours(model: RewardModel, texts: list[list[int]]) -> np.ndarray:
     """Rewards as `outweigh score` gives them, float64 (N,)."""
     model.model.set_attn_implementation("outweigh")
     return model.score_ids(texts)
+
+
+@torch.inference_mode()
+def pipeline_of_transformers(model: RewardModel, texts: list[list[int]]) -> np.ndarray:
+    """Rewards by the pipeline, float64 (N,)."""
+    model.model.set_attn_implementation("sdpa")
+    scorer = pipeline("text-classification", model=model.model, tokenizer=model.tokenizer, device=CPU)
+    dtype = autocast_dtype(CPU)
+    with torch.autocast("cpu", dtype) if dtype else nullcontext():
+        found = scorer(model.tokenizer.batch_decode(texts), batch_size=PADDED, function_to_apply="none")
+    return np.array([each["score"] for each in found])
 
 
 def main() -> None:
@@ -83,9 +107,11 @@ def main() -> None:
     ways: dict[str, Callable[[RewardModel, list[list[int]]], np.ndarray]] = {
         "outweigh": ours,
         "padded": padded,
+        "pipeline": pipeline_of_transformers,
     }
+    words = whole_words(tokenizer)
     for shape in told.shapes:
-        texts = some_texts(shape, told)
+        texts = some_texts(shape, told, words)
         seconds: dict[str, list[float]] = {way: [] for way in ways}
         rewards = {}
         for repeat in range(told.repeats + 1):
@@ -95,17 +121,24 @@ def main() -> None:
                 if repeat:
                     seconds[way].append(time.perf_counter() - started)
         medians = {way: statistics.median(each) for way, each in seconds.items()}
-        apart = np.abs(rewards["outweigh"] - rewards["padded"]).max() / np.abs(rewards["padded"]).max()
+        first, last = rewards["outweigh"], np.abs(rewards["outweigh"]).max()
         line = {
             "shape": shape,
             "responses": told.responses,
             "texts_a_second": {way: round(len(texts) / each, 2) for way, each in medians.items()},
-            "times_ours_is_faster": round(medians["padded"] / medians["outweigh"], 2),
-            "from_to": [
-                round(min(seconds["padded"]) / max(seconds["outweigh"]), 2),
-                round(max(seconds["padded"]) / min(seconds["outweigh"]), 2),
-            ],
-            "rewards_apart": float(f"{apart:.1e}"),
+            "times_ours_is_faster": {
+                way: round(each / medians["outweigh"], 2) for way, each in medians.items()
+            },
+            "from_to": {
+                way: [
+                    round(min(seconds[way]) / max(seconds["outweigh"]), 2),
+                    round(max(seconds[way]) / min(seconds["outweigh"]), 2),
+                ]
+                for way in ways
+            },
+            "rewards_apart": {
+                way: float(f"{np.abs(first - each).max() / last:.1e}") for way, each in rewards.items()
+            },
         }
         print(json.dumps(line), flush=True)
 
