@@ -1,4 +1,4 @@
-"""What ten times as many pairs take: seconds and memory of a training and a scoring, each in its own process.
+"""What ten times as many pairs take: seconds and memory of a training and then a scoring, a process a size.
 
     python bench/growth.py --pairs 1000 10000 100000
 
@@ -40,7 +40,7 @@ def small_bert(folder: str) -> None:
 
 
 def write_pairs(path: Path, pairs: int) -> None:
-    """So many pairs, no two alike, of which one side has a word more often."""
+    """So many pairs, no two alike; where one side says tea more often it is chosen."""
     draw = random.Random(0)
     words = ["tea", "soup", "bread", "river", "window", "morning", "paper", "garden", "music", "stone"]
     with path.open("w", encoding="utf-8") as out:

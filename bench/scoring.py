@@ -1,5 +1,5 @@
-"""Texts a second in scoring N responses to a prompt: ours; padded, 16 at a time, as trainers do it; and by
-transformers' text-classification pipeline, 16 at a time.
+"""Texts a second in scoring N responses to a prompt: ours; ours by torch's fused attention; padded, 16 at a
+time, as trainers do it; and by transformers' text-classification pipeline, 16 at a time.
 
     python bench/scoring.py --responses 16 --repeats 5
     python bench/scoring.py --shapes 256/64 --spread 0.5
@@ -28,6 +28,7 @@ from outweigh.models.batches import pad
 from outweigh.models.loading import load_classifier, load_tokenizer
 from outweigh.models.precision import autocast_dtype
 from outweigh.models.reward import RewardModel
+from outweigh.models.rows import Trees
 
 PADDED = 16
 """Texts a padded batch, in the order in which they come."""
@@ -75,15 +76,36 @@ def ours(model: RewardModel, texts: list[list[int]]) -> np.ndarray:
     return model.score_ids(texts)
 
 
-@torch.inference_mode()
-def pipeline_of_transformers(model: RewardModel, texts: list[list[int]]) -> np.ndarray:
-    """Rewards by the pipeline, float64 (N,)."""
-    model.model.set_attn_implementation("sdpa")
-    scorer = pipeline("text-classification", model=model.model, tokenizer=model.tokenizer, device=CPU)
-    dtype = autocast_dtype(CPU)
-    with torch.autocast("cpu", dtype) if dtype else nullcontext():
-        found = scorer(model.tokenizer.batch_decode(texts), batch_size=PADDED, function_to_apply="none")
-    return np.array([each["score"] for each in found])
+def fused(model: RewardModel, texts: list[list[int]]) -> np.ndarray:
+    """The same with torch's fused attention, where ours is plain."""
+    packs = model.packs
+    model.packs = Trees()
+    rewards = ours(model, texts)
+    model.packs = packs
+    return rewards
+
+
+class Piped:
+    """Rewards by the pipeline, which is made, and whose texts are written, once."""
+
+    def __init__(self, model: RewardModel) -> None:
+        self._scorer = pipeline(
+            "text-classification", model=model.model, tokenizer=model.tokenizer, device=CPU
+        )
+        self._written: list[str] = []
+
+    def write(self, model: RewardModel, texts: list[list[int]]) -> None:
+        """Nothing; these are the texts that are scored from now on."""
+        self._written = model.tokenizer.batch_decode(texts)
+
+    @torch.inference_mode()
+    def __call__(self, model: RewardModel, _: list[list[int]]) -> np.ndarray:
+        """Rewards, float64 (N,)."""
+        model.model.set_attn_implementation("sdpa")
+        dtype = autocast_dtype(CPU)
+        with torch.autocast("cpu", dtype) if dtype else nullcontext():
+            found = self._scorer(self._written, batch_size=PADDED, function_to_apply="none")
+        return np.array([each["score"] for each in found])
 
 
 def main() -> None:
@@ -106,12 +128,14 @@ def main() -> None:
         model = RewardModel(load_classifier(folder, tokenizer), tokenizer)
     ways: dict[str, Callable[[RewardModel, list[list[int]]], np.ndarray]] = {
         "outweigh": ours,
+        "fused attention": fused,
         "padded": padded,
-        "pipeline": pipeline_of_transformers,
+        "pipeline": (piped := Piped(model)),
     }
     words = whole_words(tokenizer)
     for shape in told.shapes:
         texts = some_texts(shape, told, words)
+        piped.write(model, texts)
         seconds: dict[str, list[float]] = {way: [] for way in ways}
         rewards = {}
         for repeat in range(told.repeats + 1):

@@ -72,7 +72,7 @@ def main() -> None:
     ways = {"whole table": Way(told.backbone, tokenizer), "rows in use": Way(told.backbone, tokenizer)}
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     order = np.random.default_rng(0).permutation(len(pairs))
-    with training_rows(ways["rows in use"].model, examples):
+    with training_rows(ways["rows in use"].model, [examples]):
         for repeat in range(told.repeats + 1):
             some = order[repeat * PAIRS_A_STEP : (repeat + 1) * PAIRS_A_STEP]
             ids = [encoded[2 * pair + side] for pair in some for side in (0, 1)]

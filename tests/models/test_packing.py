@@ -34,7 +34,7 @@ from transformers import (
 from outweigh.models.attention import PACKED
 from outweigh.models.batches import read_texts
 from outweigh.models.loading import head_of, load_classifier, load_tokenizer, reward_layer
-from outweigh.models.packing import choose_attention, takes_packs
+from outweigh.models.packing import EAGER_TOKENS, choose_attention, takes_packs
 from outweigh.models.policy import log_probabilities
 from outweigh.models.reward import RewardModel
 from outweigh.models.rows import Trees, row_places
@@ -316,7 +316,17 @@ def test_dropout_in_rows_drops_and_checkpointing_gives_the_same_gradients(tiny_b
     torch.testing.assert_close(kept, plain, rtol=1e-4, atol=1e-5 * plain.abs().max().item())
 
 
-def test_in_bfloat16_rewards_differ_by_rounding_alone(tiny_llama):
+def test_long_texts_are_not_trained_on_with_their_scores_kept():
+    model = made(AutoModelForSequenceClassification, PACKABLE["llama"]).float()
+    layer, long = reward_layer(model), 2 * EAGER_TOKENS
+    assert takes_packs(model, layer, long, torch.bfloat16) == Trees(plain=True)  # keeps none
+    assert choose_attention(model, layer, CPU, torch.bfloat16, EAGER_TOKENS) == Trees(plain=True)
+    assert choose_attention(model, layer, CPU, torch.bfloat16, long) == Trees()
+    assert choose_attention(model, layer, CPU, None, EAGER_TOKENS) == Trees()
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_in_bfloat16_rewards_differ_by_rounding_alone(tiny_llama, plain):
     tokenizer = load_tokenizer(tiny_llama)
     torch.manual_seed(0)
     model = load_classifier(tiny_llama, tokenizer).eval()
@@ -324,15 +334,18 @@ def test_in_bfloat16_rewards_differ_by_rounding_alone(tiny_llama):
     with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
         padded = read_texts(model, layer, some_texts(), packs=None, **how).rewards
         assert takes_packs(model, layer, 256)
-        packed = read_texts(model, layer, some_texts(), packs=Trees(), **how).rewards
+        packed = read_texts(model, layer, some_texts(), packs=Trees(plain=plain), **how).rewards
     assert 0 < (packed - padded).abs().max() < 0.02 * padded.abs().max()
 
 
-def test_dropout_in_attention_drops(tiny_llama):
+@pytest.mark.parametrize("dtype", [torch.bfloat16, None], ids=["plain attention", "fused attention"])
+def test_dropout_in_attention_drops(tiny_llama, dtype):
     torch.manual_seed(0)
     model = load_classifier(tiny_llama, load_tokenizer(tiny_llama), dropout=0.5)
     layer, texts = reward_layer(model), some_texts()
-    how = {"pad_token": 0, "device": CPU, "max_tokens": 100, "packs": takes_packs(model, layer, 256)}
+    packs = takes_packs(model, layer, 256, dtype)
+    assert packs == Trees(plain=dtype is not None)
+    how = {"pad_token": 0, "device": CPU, "max_tokens": 100, "packs": packs}
     rewards = [
         read_texts(model.train(mode), layer, texts, **how).rewards for mode in (True, True, False, False)
     ]

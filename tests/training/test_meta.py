@@ -130,7 +130,9 @@ def test_the_length_of_the_step_is_rho(tiny_llama, wordy_pairs, shifted, tmp_pat
     assert changes[1] == pytest.approx(10 * changes[0], rel=0.3)
 
 
-def test_what_the_step_can_not_do_is_refused_before_training(tiny_llama, wordy_pairs, shifted, tmp_path):
+def test_what_the_step_can_not_do_is_refused_before_training(
+    tiny_llama, wordy_pairs, shifted, tmp_path, monkeypatch
+):
     pairs = PairSet.from_rows(wordy_pairs)
     sharded = configured(tiny_llama, meta=MetaConfig(data=str(shifted)))
     sharded = replace(sharded, trainer={"fsdp": "full_shard"})
@@ -140,6 +142,9 @@ def test_what_the_step_can_not_do_is_refused_before_training(tiny_llama, wordy_p
         fit(pairs, configured(tiny_llama, meta=MetaConfig(data=str(shifted), responses=9)), tmp_path)
     with pytest.raises(ConfigError, match="got 1 responses"):
         MetaConfig(responses=1)
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    with pytest.raises(ConfigError, match="got 7 prompts a step for 8 devices"):
+        fit(pairs, configured(tiny_llama, meta=MetaConfig(data=str(shifted))), tmp_path)
 
 
 def test_the_rows_of_a_step_follow_from_its_number_and_every_pass_takes_all():

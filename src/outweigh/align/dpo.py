@@ -150,12 +150,11 @@ def _saved(
     """The trained policy, saved, and reloaded in a fresh process to see that it says the same."""
     check_finite(results)
     model = merged(trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False))
-    policy = Policy(model, tokenizer, config.tokens, precision="fp32")
     texts: list[tuple[Text, Text]] = [
         (item.prompt, response) for item in islice(items.read(), GUARDED // 2) for response in item.responses
     ]
-    expected = policy.score_texts(texts)
-    policy.precision = config.precision
+    expected = Policy(model, tokenizer, config.tokens, precision="fp32").score_texts(texts)
+    policy = Policy(model, tokenizer, config.tokens, precision=config.precision)
     if trainer.is_world_process_zero():
         with full_disk_named(output), appearing_whole(output / "policy") as folder:
             policy.save(folder)

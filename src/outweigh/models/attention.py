@@ -19,7 +19,7 @@ from outweigh.data.packs import Pack
 PACKED = "outweigh"
 """What transformers knows this attention by. Where a forward brings no `layout` it is torch's fused one."""
 QUERIES = 256
-"""Tokens whose scores stand in memory at once where attention is plain; more would score what none sees."""
+"""Tokens whose scores are computed at once where attention is plain: with more, many that none sees are."""
 NOT_DONE = ("softcap", "s_aux", "position_bias")
 """What some architectures add to attention: capped scores, sinks, biases by distance."""
 
@@ -47,15 +47,21 @@ class TreeLayout:
         self.segments = [size for tree in self.trees for size in (tree.shared + tree.own[0], *tree.own[1:])]
         self._device = device
         self._seen: dict[tuple[int, int], Tensor] = {}
+        self._later: dict[int, Tensor] = {}
 
-    def seen(self, own: int, before: int) -> Tensor:
-        """What each of a text's last `own` tokens sees, (own, before + own): all before them, and up to
-        itself; True and False, or where attention is plain what is added to the scores."""
-        if (own, before) not in self._seen:
-            every = torch.ones(own, before + own, dtype=torch.bool, device=self._device).tril(before)
-            added = torch.zeros(every.shape, device=self._device).masked_fill_(~every, -torch.inf)
-            self._seen[own, before] = added if self._plain else every
-        return self._seen[own, before]
+    def seen(self, own: int, shared: int) -> Tensor:
+        """What each token of a text's own part sees, (own, shared + own): all that is shared, what stands
+        before it, and itself."""
+        if (own, shared) not in self._seen:
+            every = torch.ones(own, shared + own, dtype=torch.bool, device=self._device)
+            self._seen[own, shared] = every.tril(shared)
+        return self._seen[own, shared]
+
+    def later(self, tokens: int) -> Tensor:
+        """What is added to the scores of so many tokens among each other: minus infinity after oneself."""
+        if tokens not in self._later:
+            self._later[tokens] = torch.full((tokens, tokens), -torch.inf, device=self._device).triu(1)
+        return self._later[tokens]
 
     def attend(
         self, query: Tensor, key: Tensor, value: Tensor, scale: float | None, dropout: float
@@ -65,6 +71,8 @@ class TreeLayout:
         A tree's first text is attended at once with what it shares; what each other one has of its own
         attends to the shared keys and to its own. No token is laid out twice but for those keys.
         """
+        # autocast leaves them in float32 after rotary positions, to cast them anew in each product
+        query, key = query.to(value.dtype), key.to(value.dtype)
         parts = iter(zip(*(each.split(self.segments, dim=2) for each in (query, key, value)), strict=True))
         attended = self._plainly if self._plain else self._fused
         found = []
@@ -88,15 +96,16 @@ class TreeLayout:
 
     def _plainly(self, q: Tensor, k: Tensor, v: Tensor, scale: float | None, dropout: float) -> Tensor:
         """The same, QUERIES at a time: on a CPU in bfloat16 twice as fast with its backward pass."""
-        (_, _, own, size), tokens = q.shape, k.shape[2]
-        scale, found = size**-0.5 if scale is None else scale, []
-        for start in range(0, own, QUERIES):
-            some = q[0, :, start : start + QUERIES]
-            end = tokens - own + start + some.shape[1]  # of what they see
-            seen = self.seen(some.shape[1], end - some.shape[1]).to(q.dtype)
-            weight = torch.baddbmm(seen, some, k[0, :, :end].mT, alpha=scale).softmax(-1)
-            found.append(drop(weight.to(v.dtype), dropout) @ v[0, :, :end])
-        return torch.cat(found, dim=1)[None]
+        end = k.shape[2] - q.shape[2]  # of what the tokens see
+        q = q * (q.shape[3] ** -0.5 if scale is None else scale)
+        found = []
+        for some in q.split(QUERIES, dim=2):
+            count = some.shape[2]
+            end += count
+            score = some @ k[:, :, :end].mT
+            score[..., -count:] += self.later(count)
+            found.append(drop(score.softmax(-1).to(v.dtype), dropout) @ v[:, :, :end])
+        return torch.cat(found, dim=2)
 
 
 class _Group(NamedTuple):

@@ -192,10 +192,8 @@ def cut_layers(model: Any, depth: float = DEPTH) -> None:
 def mean_over_tokens(hidden_RLH: Tensor, forward: Forward) -> Tensor:
     """The mean over each text's tokens, (S, H); those that several texts of a pack share count in each."""
     places = zip(forward.rows.tolist(), forward.columns, strict=True)
-    place_T = np.concatenate([row * hidden_RLH.shape[1] + columns for row, columns in places])
-    hidden_TH = hidden_RLH.flatten(0, 1)[torch.from_numpy(place_T).to(hidden_RLH.device)]
-    length_S = torch.tensor([len(columns) for columns in forward.columns], device=hidden_RLH.device)
-    return torch.segment_reduce(hidden_TH, "mean", lengths=length_S)
+    means = [hidden_RLH[row, torch.from_numpy(columns)].mean(0) for row, columns in places]
+    return torch.stack(means)
 
 
 def first_token(hidden_RLH: Tensor, forward: Forward) -> Tensor:

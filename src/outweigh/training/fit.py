@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -216,15 +217,14 @@ def _saved(
     check_finite(results)
     # without accelerate's autocast around forward, which would hide the float32 rewards
     model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
-    reward_model = RewardModel(model, tokenizer, config.tokens, device=trainer.args.device, precision="fp32")
+    made = partial(RewardModel, tokenizer=tokenizer, tokens=config.tokens, device=trainer.args.device)
     texts: list[tuple[Text, Text]] = [
         (item.prompt, response) for item in islice(items.read(), LEVELLED) for response in item.responses
     ]
-    rewards = reward_model.score_texts(texts)
+    rewards = made(model, precision="fp32").score_texts(texts)
     base = checkpoint_identity(config.backbone) + (f" {config.layers} layers" if config.layers else "")
-    reward_model.origin = Origin(base, float(rewards.mean()))
-    reward_model.model = without_prototypes(merged(model))
-    reward_model.precision = config.precision
+    origin = Origin(base, float(rewards.mean()))
+    reward_model = made(without_prototypes(merged(model)), precision=config.precision, origin=origin)
     if trainer.is_world_process_zero():
         with full_disk_named(output), appearing_whole(output / "model") as folder:
             reward_model.save(folder)

@@ -127,11 +127,12 @@ def meta_step(config: TrainConfig, renderer: Renderer) -> MetaStep | None:
             f"meta: got {sharding[0]}, which holds a part of the weights on each device; the step moves them "
             "all, and back. Train with DDP, or without meta.data."
         )
-    world = int(os.environ.get("WORLD_SIZE", "1"))  # as torchrun and accelerate launch set it
-    if meta.prompts < world:
-        raise ConfigError(f"meta prompts: got {meta.prompts} for {world} devices, want one each or more.")
     key = hashlib.sha256(f"{content_hash(meta.data)} {meta.responses}".encode()).hexdigest()
     found = tokenise(_items(meta), renderer, config.tokens, key=key)
+    world = int(os.environ.get("WORLD_SIZE", "1"))  # as torchrun and accelerate launch set it
+    prompts = min(meta.prompts, len(found.dataset))
+    if prompts < world:
+        raise ConfigError(f"meta: got {prompts} prompts a step for {world} devices, want one each or more.")
     return MetaStep(found.dataset, meta, config.seed)
 
 
