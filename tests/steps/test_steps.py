@@ -280,6 +280,22 @@ def test_voters_are_taken_from_the_folder_only_if_they_were_trained_so(pairs_fil
     assert len(trained(pairs.select(range(150)), 1)) == 3
 
 
+def test_the_witness_votes_where_it_is_asked_to(pairs_file, tiny_bert, tiny_llama):
+    votes = replace(audit_config(tiny_llama).votes, method="full", trainings=1)
+    config = AuditConfig(votes=replace(votes, witness_votes=True), policy="flip")
+    training = train_config(tiny_bert)
+    alone = outweigh.audit(pairs_file, config=replace(config, votes=votes), training=training).audit
+    both = outweigh.audit(pairs_file, config=config, training=training).audit
+    heads = outweigh.audit(pairs_file, config=replace(config, votes=audit_config(tiny_llama).votes)).audit
+    assert alone.voters == 1 and both.voters == 2
+    scaled = heads.strength * alone.strength.std() / heads.strength.std()
+    np.testing.assert_allclose(both.strength, (alone.strength + scaled) / 2, atol=1e-6)
+    with pytest.raises(ConfigError, match="wants method full and vote in-sample"):
+        replace(votes, method="probes", witness_votes=True)
+    with pytest.raises(ConfigError, match="got 4 heads for 5 full voters"):
+        replace(votes, trainings=5, witness_votes=True)
+
+
 def test_too_few_pairs_are_refused_before_anything_is_trained(pairs_file, tmp_path):
     few = [json.loads(line) for line in pairs_file.read_text().splitlines()[:60]]
     with pytest.raises(DataError, match="got 54 pairs to train on, want at least 100"):

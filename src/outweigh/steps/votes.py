@@ -19,7 +19,7 @@ from outweigh.voting.config import VoteConfig
 from outweigh.voting.full import Panel, full_votes, model_votes
 from outweigh.voting.probes import probe_votes
 from outweigh.voting.scores import voters_votes, votes_from_scores
-from outweigh.voting.votes import FloatArray, Votes, held_out_strength
+from outweigh.voting.votes import FloatArray, Votes, held_out_strength, joined
 
 logger = logging.getLogger(__name__)
 
@@ -85,10 +85,10 @@ def ask(
         panels.append(Panel([how.trainings], flipped))
     found = full_votes(pairs, training, folder, panels, fold_B=fold_B, jobs=how.jobs)
     if fold_B is None:
-        found = [
-            replace(votes, witness_B=held_out_strength(probes(panel.swapped_B)))
-            for votes, panel in zip(found, panels, strict=True)
-        ]
+        for place, panel in enumerate(panels):
+            heads = probes(panel.swapped_B)
+            votes = joined(found[place], heads) if how.witness_votes else found[place]
+            found[place] = replace(votes, witness_B=held_out_strength(heads))
     return Asked(found[0], unit, Trial(flipped, found[1]) if config.trust else None, backbone)
 
 

@@ -60,6 +60,9 @@ class VoteConfig:
     """The heads."""
     trainings: int = 2
     """Full voters, a training each; the paper has 10."""
+    witness_votes: bool = False
+    """With full voters in-sample: the probes, their witness, vote too, at their scale, with as much weight.
+    On another backbone than the trained one they find what it does not (docs/measurements.md)."""
     jobs: int = 1
     """Full voters trained at once, each in a process with its share of the cores, and memory of its own."""
     tokens: TokenConfig = field(default_factory=lambda: TokenConfig(max_tokens=256))
@@ -69,3 +72,12 @@ class VoteConfig:
         for name in ("trainings", "jobs"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"votes {name}: got {getattr(self, name)}, want at least 1.")
+        if self.witness_votes and (self.method == "probes" or self.vote == "out-of-fold" or self.voters):
+            raise ConfigError(
+                "votes witness_votes: wants method full and vote in-sample, whose witness they are."
+            )
+        if self.witness_votes and self.probes.models < self.trainings:
+            raise ConfigError(
+                f"votes witness_votes: got {self.probes.models} heads for {self.trainings} full voters, want "
+                "as many or more. Raise probes.models."
+            )

@@ -1,6 +1,6 @@
 """What an ensemble says of each pair."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,3 +50,14 @@ def held_out_strength(votes: Votes) -> NDArray[np.float64]:
     total_B = np.where(votes.unseen_MB, votes.gap_MB, 0).sum(axis=0, dtype=np.float64)
     every_B = votes.gap_MB.mean(axis=0, dtype=np.float64)
     return np.asarray(np.where(count_B > 0, total_B / np.maximum(count_B, 1), every_B))
+
+
+def joined(votes: Votes, heads: Votes) -> Votes:
+    """The votes of M models, and M more rows: each the mean over a part of the heads, at the models' scale.
+
+    So both kinds weigh as much, however many heads there are. Heads are taken to have seen the labels.
+    """
+    gap_MB = np.stack([part.mean(axis=0) for part in np.array_split(heads.gap_MB, len(votes.gap_MB))])
+    scale = votes.gap_MB.mean(axis=0).std() / max(gap_MB.mean(axis=0).std(), 1e-12)
+    both = np.concatenate([votes.gap_MB, scale * gap_MB])
+    return replace(votes, gap_MB=both, unseen_MB=np.zeros(both.shape, dtype=bool))
