@@ -290,7 +290,7 @@ def test_the_witness_votes_where_it_is_asked_to(pairs_file, tiny_bert, tiny_llam
     assert alone.voters == 1 and both.voters == 2
     scaled = heads.strength * alone.strength.std() / heads.strength.std()
     np.testing.assert_allclose(both.strength, (alone.strength + scaled) / 2, atol=1e-6)
-    with pytest.raises(ConfigError, match="wants method full and vote in-sample"):
+    with pytest.raises(ConfigError, match="got no full voters that vote in-sample"):
         replace(votes, method="probes", witness_votes=True)
     with pytest.raises(ConfigError, match="got 4 heads for 5 full voters"):
         replace(votes, trainings=5, witness_votes=True)
