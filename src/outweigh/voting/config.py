@@ -74,8 +74,8 @@ class VoteConfig:
                 raise ConfigError(f"votes {name}: got {getattr(self, name)}, want at least 1.")
         if self.witness_votes and (self.method == "probes" or self.vote == "out-of-fold" or self.voters):
             raise ConfigError(
-                "votes witness_votes: got no full voters that vote in-sample, beside whom the probes could. Set "
-                "votes.method to full."
+                "votes witness_votes: got no full voters that vote in-sample, beside whom the probes could. "
+                "Set votes.method to full."
             )
         if self.witness_votes and self.probes.models < self.trainings:
             raise ConfigError(
