@@ -67,6 +67,20 @@ def packing(
     return replace(found, plain=False) if fused and isinstance(found, Trees | Rows) else found
 
 
+def take_step(
+    model: Any,
+    layer: torch.nn.Module,
+    ids: list[list[int]],
+    dtype: torch.dtype | None,
+    how: dict[str, Any],
+) -> None:
+    """Nothing; forward and backward pass of pairs, chosen and rejected in turn, with no optimizer."""
+    with torch.autocast("cpu", dtype) if dtype else nullcontext():
+        reward = read_texts(model, layer, ids, **how).rewards
+    pairwise_loss(reward[::2] - reward[1::2]).mean().backward()
+    model.zero_grad()
+
+
 def main() -> None:
     """Prints the medians and the ratios as JSON."""
     parser = argparse.ArgumentParser(
@@ -101,10 +115,7 @@ def main() -> None:
             )
             started = time.perf_counter()
             for step in steps:
-                with torch.autocast("cpu", dtype) if dtype else nullcontext():
-                    reward = read_texts(model, layer, step, **how).rewards
-                pairwise_loss(reward[::2] - reward[1::2]).mean().backward()
-                model.zero_grad()
+                take_step(model, layer, step, dtype, how)
             if repeat:  # the first warms up
                 seconds[way].append(time.perf_counter() - started)
     medians = {way: statistics.median(each) for way, each in seconds.items()}

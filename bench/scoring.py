@@ -94,9 +94,9 @@ class Piped:
         )
         self._written: list[str] = []
 
-    def write(self, model: RewardModel, texts: list[list[int]]) -> None:
+    def write(self, texts: list[list[int]]) -> None:
         """Nothing; these are the texts that are scored from now on."""
-        self._written = model.tokenizer.batch_decode(texts)
+        self._written = self._scorer.tokenizer.batch_decode(texts)
 
     @torch.inference_mode()
     def __call__(self, model: RewardModel, _: list[list[int]]) -> np.ndarray:
@@ -135,7 +135,7 @@ def main() -> None:
     words = whole_words(tokenizer)
     for shape in told.shapes:
         texts = some_texts(shape, told, words)
-        piped.write(model, texts)
+        piped.write(texts)
         seconds: dict[str, list[float]] = {way: [] for way in ways}
         rewards = {}
         for repeat in range(told.repeats + 1):

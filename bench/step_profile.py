@@ -12,19 +12,18 @@ import argparse
 import json
 import statistics
 import time
-from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from packs import CPU, random_model, texts_of
+from packs import CPU, random_model, take_step, texts_of
 from torch.profiler import ProfilerActivity, profile
 
-from outweigh.models.batches import CPU_TOKENS, forwards, read_texts
+from outweigh.models.batches import CPU_TOKENS, forwards
 from outweigh.models.loading import load_tokenizer, reward_layer
 from outweigh.models.packing import choose_attention
 from outweigh.models.precision import autocast_dtype
-from outweigh.objectives.pairwise import pairwise_loss
 
 LISTED = 10
 
@@ -56,15 +55,10 @@ def main() -> None:
     ids = texts_of(told.data, told.pairs, tokenizer, told.max_tokens)
     model = random_model(told.hidden, told.layers, tokenizer)
     layer, dtype = reward_layer(model), autocast_dtype(CPU)
-    packs = choose_attention(model, layer, CPU, dtype, told.max_tokens)
     how: dict[str, Any] = {"pad_token": tokenizer.pad_token_id, "device": CPU, "max_tokens": CPU_TOKENS}
+    how["packs"] = choose_attention(model, layer, CPU, dtype, told.max_tokens)
 
-    def step() -> None:
-        with torch.autocast("cpu", dtype) if dtype else nullcontext():
-            reward = read_texts(model, layer, ids, packs=packs, **how).rewards
-        pairwise_loss(reward[::2] - reward[1::2]).mean().backward()
-        model.zero_grad()
-
+    step = partial(take_step, model, layer, ids, dtype, how)
     step()
     steps = []
     for _ in range(3):
@@ -76,7 +70,7 @@ def main() -> None:
         step()
     seconds = {each.key: each.self_cpu_time_total / 1e6 for each in profiled.key_averages()}
     whole = sum(seconds.values())
-    tokens = sum(each.inputs["input_ids"].numel() for each in forwards(ids, packs=packs, **how))
+    tokens = sum(each.inputs["input_ids"].numel() for each in forwards(ids, **how))
     weights = sum(each.numel() for name, each in model.named_parameters() if "embed" not in name)
     best = product_rate(dtype or torch.float32, CPU_TOKENS, told.hidden)
     largest = sorted(seconds, key=lambda name: -seconds[name])[:LISTED]
