@@ -92,11 +92,12 @@ class Piped:
         self._scorer = pipeline(
             "text-classification", model=model.model, tokenizer=model.tokenizer, device=CPU
         )
+        self._tokenizer = model.tokenizer
         self._written: list[str] = []
 
     def write(self, texts: list[list[int]]) -> None:
         """Nothing; these are the texts that are scored from now on."""
-        self._written = self._scorer.tokenizer.batch_decode(texts)
+        self._written = self._tokenizer.batch_decode(texts)
 
     @torch.inference_mode()
     def __call__(self, model: RewardModel, _: list[list[int]]) -> np.ndarray:

@@ -21,6 +21,25 @@ def planted(pairs=1500, texts=600, hidden=12, share=0.2, seed=0):
     return features_NH, np.where(flipped, worse, better), np.where(flipped, better, worse), flipped
 
 
+def test_heads_are_taught_the_likelier_label_and_vote_on_the_given_one():
+    features_NH, chosen, rejected, flipped = planted()
+    told = np.where(flipped, 0.9, 0.1)
+    votes = probe_votes(features_NH, chosen, rejected, config=ProbeConfig(epochs=8), wrong_B=told)
+    strength = votes.gap_MB.mean(axis=0).astype(float)
+    assert (strength[flipped] < 0).mean() > 0.9 and (strength[~flipped] > 0).mean() > 0.9
+    # log 9 is the gap that explains labels best of which a tenth is wrong
+    assert np.abs(strength).mean() < np.log(9)
+
+
+def test_labels_that_are_right_for_certain_are_taught_as_given():
+    features_NH, chosen, rejected, _ = planted(pairs=200)
+    plain, told = (
+        probe_votes(features_NH, chosen, rejected, config=ProbeConfig(models=2), wrong_B=wrong_B).gap_MB
+        for wrong_B in (None, np.zeros(200))
+    )
+    np.testing.assert_array_equal(plain, told)
+
+
 @pytest.mark.parametrize("kind", ["mlp", "linear"])
 def test_wrong_labels_get_low_gaps(kind):
     features_NH, chosen, rejected, flipped = planted()
@@ -143,3 +162,9 @@ def test_an_unknown_kind_and_no_models_are_refused():
         ProbeConfig(kind="tree")
     with pytest.raises(ConfigError, match="models: got 0"):
         ProbeConfig(models=0)
+
+
+def test_wrong_probabilities_of_another_shape_are_refused():
+    features_NH, chosen, rejected, _ = planted(pairs=20)
+    with pytest.raises(ShapeError, match=r"wrong probabilities \(3,\), want \(20,\)"):
+        probe_votes(features_NH, chosen, rejected, config=ProbeConfig(), wrong_B=np.zeros(3))

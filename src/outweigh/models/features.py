@@ -59,6 +59,11 @@ class Features(NamedTuple):
     chosen_B: np.ndarray  # rows of the matrix
     rejected_B: np.ndarray
 
+    def swapped(self, marked_B: np.ndarray) -> "Features":
+        """The same, chosen and rejected changed where marked."""
+        chosen_B = np.where(marked_B, self.rejected_B, self.chosen_B)
+        return Features(self.matrix_NH, chosen_B, np.where(marked_B, self.chosen_B, self.rejected_B))
+
 
 def pair_features(pairs: PairSet, encoder: Encoder, *, cache_dir: Path | None = None) -> Features:
     """Features of the pairs' texts (prompt and response together), from the cache where they are known there.

@@ -2,20 +2,23 @@
 
 import logging
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from outweigh.auditing.noise import estimate_noise
 from outweigh.auditing.trust import Trial, planted_flips
+from outweigh.auditing.wrong import wrong_probability
 from outweigh.data.pairs import PairSet
 from outweigh.data.split import folds
 from outweigh.errors import ConfigError
 from outweigh.metrics.arrays import BoolArray, IntArray
-from outweigh.models.features import Encoder, given_features, pair_features
+from outweigh.models.features import Encoder, Features, given_features, pair_features
 from outweigh.steps.config import AuditConfig
 from outweigh.training.config import TrainConfig
-from outweigh.voting.config import VoteConfig
+from outweigh.voting.config import ProbeConfig, VoteConfig
 from outweigh.voting.full import Panel, full_votes, model_votes
 from outweigh.voting.probes import probe_votes
 from outweigh.voting.scores import voters_votes, votes_from_scores
@@ -58,15 +61,8 @@ def ask(
     none = np.zeros(len(pairs), dtype=bool)
     fold_B, unit = _folds(pairs, how, config.seed)
 
-    def probes(swapped: BoolArray) -> Votes:
-        return probe_votes(
-            features.matrix_NH,
-            np.where(swapped, features.rejected_B, features.chosen_B),
-            np.where(swapped, features.chosen_B, features.rejected_B),
-            config=how.probes,
-            fold_B=fold_B,
-            seed=config.seed,
-        )
+    def probes(swapped: BoolArray, heads: ProbeConfig = how.probes) -> Votes:
+        return head_votes(features.swapped(swapped), heads, fold_B=fold_B, seed=config.seed)
 
     backbone = training.backbone if how.method == "full" else how.backbone
     if how.method == "probes" or fold_B is None:
@@ -85,11 +81,31 @@ def ask(
         panels.append(Panel([how.trainings], flipped))
     found = full_votes(pairs, training, folder, panels, fold_B=fold_B, jobs=how.jobs)
     if fold_B is None:
+        # A witness says what it held of labels unseen, which a second look adds nothing to
+        looks = replace(how.probes, second_look=how.probes.second_look and how.witness_votes)
         for place, panel in enumerate(panels):
-            heads = probes(panel.swapped_B)
+            heads = probes(panel.swapped_B, looks)
             votes = joined(found[place], heads) if how.witness_votes else found[place]
             found[place] = replace(votes, witness_B=held_out_strength(heads))
     return Asked(found[0], unit, Trial(flipped, found[1]) if config.trust else None, backbone)
+
+
+def head_votes(
+    features: Features, config: ProbeConfig, *, fold_B: IntArray | None = None, seed: int = 0
+) -> Votes:
+    """The votes of M heads on the features; with a second look of 2 M: M more were taught what the first
+    make of each label, and have seen all of them by that.
+
+    The noise rate and each label's probability in between are what an audit of the first look would say.
+    """
+    look = partial(probe_votes, *features, config=config, fold_B=fold_B)
+    first = look(seed=seed)
+    if not config.second_look:
+        return first
+    noise = estimate_noise(held_out_strength(first), np.arange(len(features.chosen_B)), seed=seed)
+    second = look(wrong_B=wrong_probability(first, noise), seed=seed + 1)
+    unseen_MB = np.concatenate([first.unseen_MB, np.zeros_like(second.unseen_MB)])
+    return replace(first, gap_MB=np.concatenate([first.gap_MB, second.gap_MB]), unseen_MB=unseen_MB)
 
 
 def _folds(pairs: PairSet, how: VoteConfig, seed: int) -> tuple[IntArray | None, str | None]:

@@ -25,6 +25,9 @@ class ProbeConfig:
     """Of AdamW."""
     batch_pairs: int = 128
     """Pairs a step."""
+    second_look: bool = True
+    """As many more heads are taught what the votes of the first make of each label, and vote beside them:
+    together they find more (docs/measurements.md). How many are wrong the first say, of labels unseen."""
 
     def __post_init__(self) -> None:
         if self.kind not in ("mlp", "linear"):

@@ -11,6 +11,7 @@ from torch.nn.functional import gelu
 
 from outweigh.errors import DataError, ShapeError
 from outweigh.objectives.pairwise import pairwise_loss
+from outweigh.objectives.sources import LARGEST_FLIP_RATE
 from outweigh.progress import progress
 from outweigh.voting.config import ProbeConfig
 from outweigh.voting.votes import FloatArray, Votes
@@ -64,6 +65,7 @@ def probe_votes(
     *,
     config: ProbeConfig,
     fold_B: IntArray | None = None,
+    wrong_B: FloatArray | None = None,
     seed: int = 0,
 ) -> Votes:
     """Votes of M heads on B pairs of the N texts whose features are given (an array or a memory map).
@@ -72,14 +74,16 @@ def probe_votes(
     batch and one matrix product, and about 37 % of them have not seen a given pair (`Votes.unseen_MB`).
     Without folds all heads vote on every pair (in-sample, as published). With folds, M heads a fold are
     trained without it and vote on its pairs alone (out-of-fold).
+    Where `wrong_B` says how probably each label is wrong, the heads are taught the likelier one, with the
+    other's probability as flip rate; the votes stay on the labels as given.
 
     Raises:
-        ShapeError: the index arrays are not both (B,), or folds have another shape.
+        ShapeError: the index arrays are not both (B,), or folds or wrong probabilities have another shape.
         DataError: no pairs, an index outside the features, or a feature that is not finite.
     Source: Wang et al. 2024, arXiv:2401.06080, section 2.2, for the vote; heads instead of whole models,
-        the bootstrap and the folds are ours.
+        the bootstrap, the folds and the taught labels are ours.
     """
-    _check(features_NH, chosen_B, rejected_B, fold_B)
+    _check(features_NH, chosen_B, rejected_B, fold_B, wrong_B)
     pairs, models = len(chosen_B), config.models
     drawn_BM = torch.poisson(torch.ones(pairs, models), torch.Generator().manual_seed(seed))
     if fold_B is None:
@@ -99,8 +103,17 @@ def probe_votes(
         gap_BM[:] = reward_NA[chosen_B[:, None], own_BM] - reward_NA[rejected_B[:, None], own_BM]
         epoch_gaps.append(gap_BM.mean(axis=1))
 
+    wrong_B = np.zeros(pairs) if wrong_B is None else wrong_B
+    turned_B, flip_rate_B = wrong_B > 0.5, np.minimum(np.minimum(wrong_B, 1 - wrong_B), LARGEST_FLIP_RATE)
     fit_heads(
-        features_NH, chosen_B, rejected_B, config=config, seed=seed, weight_BA=weight_BA, after_epoch=read
+        features_NH,
+        np.where(turned_B, rejected_B, chosen_B),
+        np.where(turned_B, chosen_B, rejected_B),
+        config=config,
+        seed=seed,
+        weight_BA=weight_BA,
+        flip_rate_B=torch.from_numpy(flip_rate_B).float(),
+        after_epoch=read,
     )
     unseen_BM = np.take_along_axis(weight_BA.numpy(), own_BM, axis=1) == 0
     return Votes(gap_BM.T, unseen_BM.T, np.stack(epoch_gaps))
@@ -180,7 +193,11 @@ def _moments(features_NH: FloatArray, used: IntArray) -> tuple[Tensor, Tensor]:
 
 
 def _check(
-    features_NH: FloatArray, chosen_B: IntArray, rejected_B: IntArray, fold_B: IntArray | None
+    features_NH: FloatArray,
+    chosen_B: IntArray,
+    rejected_B: IntArray,
+    fold_B: IntArray | None,
+    wrong_B: FloatArray | None,
 ) -> None:
     if features_NH.ndim != 2 or chosen_B.ndim != 1 or chosen_B.shape != rejected_B.shape:
         raise ShapeError(
@@ -192,6 +209,8 @@ def _check(
             f"probes: got folds {fold_B.shape} with {len(np.unique(fold_B))} different, "
             f"want {chosen_B.shape} with at least 2."
         )
+    if wrong_B is not None and wrong_B.shape != chosen_B.shape:
+        raise ShapeError(f"probes: got wrong probabilities {wrong_B.shape}, want {chosen_B.shape}.")
     if not len(chosen_B):
         raise DataError("probes: got no pairs, want at least one. Give data.")
     low = min(int(chosen_B.min()), int(rejected_B.min()))
