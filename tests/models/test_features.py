@@ -50,6 +50,21 @@ def test_the_second_time_nothing_is_computed(pairs, tiny_bert, tmp_path, monkeyp
             pair_features(pairs, replace(encoder, **other), cache_dir=tmp_path)
 
 
+def test_the_same_texts_under_other_labels_and_in_another_order_are_known(
+    pairs, tiny_bert, tmp_path, monkeypatch
+):
+    encoder = Encoder(backbone=str(tiny_bert), tokens=SHORT)
+    first = pair_features(pairs, encoder, cache_dir=tmp_path)
+    monkeypatch.setattr(module, "_compute", lambda *_: pytest.fail("computed again"))
+    rows = []
+    for pair in pairs.select([3, 2, 1, 0]):
+        prompt, chosen, rejected = (text[-1].content for text in (pair.prompt, pair.rejected, pair.chosen))
+        rows.append({"prompt": prompt, "chosen": chosen, "rejected": rejected})
+    turned = read_pairs(rows)
+    again = pair_features(turned, encoder, cache_dir=tmp_path)
+    np.testing.assert_array_equal(first.matrix_NH[first.chosen_B], again.matrix_NH[again.rejected_B[::-1]])
+
+
 def test_two_thirds_of_the_layers_stay(tiny_bert):
     model = AutoModel.from_pretrained(tiny_bert)
     cut_layers(model)

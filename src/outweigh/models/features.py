@@ -68,13 +68,14 @@ class Features(NamedTuple):
 def pair_features(pairs: PairSet, encoder: Encoder, *, cache_dir: Path | None = None) -> Features:
     """Features of the pairs' texts (prompt and response together), from the cache where they are known there.
 
-    A text that several pairs share is computed once.
+    A text that several pairs share is computed once; labels and order don't matter to what is known.
     """
-    prompt, chosen, rejected = pairs.text_ids()
+    prompt, chosen, rejected = pairs.text_keys()
     both = np.concatenate([np.stack([prompt, chosen], 1), np.stack([prompt, rejected], 1)])
-    _, first, inverse = np.unique(both, axis=0, return_index=True, return_inverse=True)
+    distinct, first, inverse = np.unique(both, axis=0, return_index=True, return_inverse=True)
     texts = (_text(pairs, int(place)) for place in first)
-    matrix_NH = text_vectors(texts, len(first), encoder, key=pairs.fingerprint(), cache_dir=cache_dir)
+    key = hashlib.sha256(distinct.tobytes()).hexdigest()
+    matrix_NH = text_vectors(texts, len(first), encoder, key=key, cache_dir=cache_dir)
     return Features(matrix_NH, inverse[: len(pairs)], inverse[len(pairs) :])
 
 
