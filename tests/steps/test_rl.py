@@ -215,6 +215,10 @@ def test_prompts_that_will_not_do_are_refused_before_anything_is_trained(
         ({"reward": TrainConfig(epochs=2.0)}, "got epochs, but no pairs"),
         ({"pairs": [], "rounds": 2, "reward": TrainConfig(seed=3)}, "got seed, which the rounds decide"),
         ({"pairs": [], "rounds": 2, "model": "mean:{0},{0}"}, "several reward models as one"),
+        (
+            {"pairs": [], "rounds": 2, "model": "http://127.0.0.1:9/get_reward"},
+            "is served, and MetaRM needs its weights. Name its folder or Hub name .* or leave pairs out",
+        ),
     ],
 )
 def test_what_would_have_no_effect_is_refused(told, said, tiny_chat, judge, tmp_path):
@@ -222,6 +226,27 @@ def test_what_would_have_no_effect_is_refused(told, said, tiny_chat, judge, tmp_
     model = told.pop("model", "{0}").format(judge)
     with pytest.raises(ConfigError, match=said):
         outweigh.align_rl(PROMPTS, reward_model=model, out=tmp_path / "out", config=config, **told)
+
+
+def test_a_served_reward_model_does_what_the_same_one_in_memory_does(
+    tiny_chat, judge, tmp_path, server, caplog
+):
+    loaded = RewardModel.load(judge)
+
+    def answer(body):
+        ids = [loaded.tokenizer(text, add_special_tokens=False)["input_ids"] for text in body["query"]]
+        return {"rewards": loaded.score_ids(ids).tolist()}
+
+    server.answer = answer
+    served = server.url.replace("/v1", f"/get_reward#{tiny_chat}")
+    config = RLConfig(policy=str(tiny_chat), rounds=2, **QUICK)
+    found = [
+        outweigh.align_rl(PROMPTS, reward_model=name, out=tmp_path / place, config=config)
+        for name, place in ((judge, "memory"), (served, "served"))
+    ]
+    for one, other in zip(*(each["rounds"] for each in found), strict=True):
+        assert other.reward.value == pytest.approx(one.reward.value, abs=1e-4)
+    assert set(server.paths) == {"/get_reward"}
 
 
 def test_where_no_round_has_more_gold_than_the_start_no_policy_is_kept(tiny_chat, tmp_path, monkeypatch):
