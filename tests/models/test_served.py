@@ -189,4 +189,6 @@ def test_a_dry_run_says_what_would_be_sent_and_asks_nothing(server, rewards, tmp
     data.write_text(json.dumps({"prompt": "Q", "responses": ["a", "b"]}) + "\n")
     assert main(["score", rewards, str(data), "--out", str(tmp_path / "out.jsonl"), "--dry-run"]) == 0
     assert f"2 texts would be sent to {rewards}." in capsys.readouterr().out
+    assert main(["evaluate", str(data), "--model", rewards, "--dry-run"]) == 0
+    assert f"Every text would be sent to {rewards}." in capsys.readouterr().out
     assert not server.asked
