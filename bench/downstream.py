@@ -28,6 +28,7 @@ from best_of_n import FILES, Rows, read
 
 import outweigh
 from outweigh.data.config import TokenConfig
+from outweigh.errors import ConfigError
 from outweigh.selection.curves import Candidate, best_of_n
 from outweigh.training.config import TrainConfig
 
@@ -97,7 +98,11 @@ def cell(key: Key, told: argparse.Namespace) -> dict[str, Any]:
     )
     with tempfile.TemporaryDirectory() as place:
         rows = training_pairs(told, seed)
-        outweigh.train(rows, out=Path(place) / "run", config=config)
+        try:
+            outweigh.train(rows, out=Path(place) / "run", config=config)
+        except ConfigError:  # of what is left of the pairs once cut, the last step has one, and no mean gap
+            rows = rows[:-1]
+            outweigh.train(rows, out=Path(place) / "run", config=config)
         model = outweigh.RewardModel.load(Path(place) / "run" / "model")
         rewards = {
             name: [_rewards(model, row) for row in each]
