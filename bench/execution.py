@@ -46,7 +46,7 @@ TASKS: dict[str, list[tuple[str, Any]]] = {
     "fahrenheit(celsius) that converts degrees": [("fahrenheit(0)", 32), ("fahrenheit(100)", 212)],
     "unique(items) that returns the list without repeated items, in order": [
         ("unique([1, 2, 1])", [1, 2]),
-        ("unique(['b', 'a', 'b'])", ["b", "a"]),
+        ("unique(list('hello world'))", list("helo wrd")),
     ],
     "is_prime(n) that returns True if n is a prime number": [
         ("is_prime(7)", True),
@@ -97,13 +97,13 @@ def share_passed(answer: str, tests: list[tuple[str, Any]]) -> float:
     with tempfile.TemporaryDirectory() as place:
         try:
             done = subprocess.run(
-                [*apart, sys.executable, "-I", "-S", "-c", RUNNER],
+                [*apart, sys.executable, "-sSP", "-c", RUNNER],
                 input=json.dumps({"code": code_of(answer), "tests": tests}),
                 capture_output=True,
                 text=True,
                 timeout=5 * SECONDS,
                 cwd=place,
-                env={},
+                env={"PYTHONHASHSEED": "0"},  # a set's order is the same each time
                 preexec_fn=_limited,
                 check=False,
             )
