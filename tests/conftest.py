@@ -153,6 +153,7 @@ class Scripted(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         with self.server.lock:
             self.server.asked.append((time.monotonic(), self.headers.get("Authorization"), body))
+            self.server.paths.append(self.path)
             script = self.server.script.pop(0) if self.server.script else None
             self.server.under_way += 1
             self.server.most_under_way = max(self.server.most_under_way, self.server.under_way)
@@ -198,11 +199,12 @@ def completion(body, text=None):
 
 @pytest.fixture
 def server():
-    """`server.url`; set `server.script`, `server.answer`, `server.delay`; read `server.asked`."""
+    """`server.url`; set `server.script`, `server.answer`, `server.delay`; read `server.asked`,
+    `server.paths`."""
     found = ThreadingHTTPServer(("127.0.0.1", 0), Scripted)
     found.daemon_threads = True
     found.asked, found.script, found.answer, found.delay, found.lists = [], [], completion, 0.0, True
-    found.under_way, found.most_under_way, found.lock = 0, 0, threading.Lock()
+    found.under_way, found.most_under_way, found.lock, found.paths = 0, 0, threading.Lock(), []
     found.url = f"http://127.0.0.1:{found.server_address[1]}/v1"
     threading.Thread(target=found.serve_forever, daemon=True).start()
     yield found

@@ -11,9 +11,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "outweigh"
 LAYERS = [
-    *("errors", "optional", "progress", "data", "metrics", "objectives", "models", "training", "voting"),
-    *("auditing", "denoising", "evaluation", "generation", "selection", "align", "integrations", "report"),
-    *("steps", "study", "cli"),
+    *("errors", "optional", "progress", "servers", "data", "metrics", "objectives", "models", "training"),
+    *("voting", "auditing", "denoising", "evaluation", "generation", "selection", "align", "integrations"),
+    *("report", "steps", "study", "cli"),
 ]
 FILES = sorted(path for path in SOURCE.rglob("*.py"))
 

@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from outweigh.data.config import TokenConfig
     from outweigh.data.pairs import PairSet, read_pairs
     from outweigh.denoising.policies import RepairOptions
-    from outweigh.generation.config import SamplingConfig, ServerConfig
+    from outweigh.generation.config import SamplingConfig
     from outweigh.models.reward import RewardModel
     from outweigh.objectives.listwise import plackett_luce
     from outweigh.objectives.pairwise import pairwise_loss
+    from outweigh.servers.config import ServerConfig
     from outweigh.steps.align import align_dpo
     from outweigh.steps.audit import audit
     from outweigh.steps.config import AuditConfig, RunConfig
@@ -53,7 +54,7 @@ _HOME = {
     "RewardModel": "models.reward",
     "RunConfig": "steps.config",
     "SamplingConfig": "generation.config",
-    "ServerConfig": "generation.config",
+    "ServerConfig": "servers.config",
     "TokenConfig": "data.config",
     "TrainConfig": "training.config",
     "VoteConfig": "voting.config",

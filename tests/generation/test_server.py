@@ -7,8 +7,9 @@ import pytest
 
 from outweigh.data.records import Message
 from outweigh.errors import ConfigError, ServerError
-from outweigh.generation.config import SamplingConfig, ServerConfig
+from outweigh.generation.config import SamplingConfig
 from outweigh.generation.server import ChatServer, ServedPolicy
+from outweigh.servers.config import ServerConfig
 
 
 def policy(server, n=1, seed=0, **settings):

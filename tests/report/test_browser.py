@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+from outweigh.align.rounds import ALARMS
 from outweigh.report import write_report
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -55,14 +56,38 @@ def test_the_page_never_scrolls_sideways(width, results, doubtful, tmp_path):
     wide = doubtful[0]._replace(chosen="x" * 3000, origin="y" * 300, source="z" * 300)
     results["evaluation"] = {f"{name}-{'n' * 60}": each for name, each in results["evaluation"].items()}
     page = write_report(results, [wide, *doubtful], tmp_path)
-    # A frame is as narrow as it is told to be; a window is not.
-    frame = tmp_path / "frame.html"
+    assert measured(page, width, "documentElement.scrollWidth", tmp_path) <= width
+
+
+def rounds():
+    """Three rounds that gave every alarm, each figure with its interval."""
+    estimate = {"value": -1.234, "low": -2.345, "high": -1.023}
+    names = ("reward_gain", "gold_gain", "divergence", "tokens", "diversity")
+    facts = dict.fromkeys(names, estimate) | {"finished": 1.0, "wins": {"win": 1.0, "tie": 0.0, "lose": 1.0}}
+    told = {name: {"cause": cause, "remedy": remedy} for name, (cause, remedy) in ALARMS.items()}
+    return [{**facts, "round": number, "alarms": told if number else {}} for number in range(4)]
+
+
+@pytest.mark.parametrize("width", [390, 1200])
+def test_the_rounds_break_no_word_and_scroll_within_their_table_alone(width, tmp_path):
+    page = write_report({"rounds": rounds(), "kept": 3}, [], tmp_path)
+    assert measured(page, width, "documentElement.scrollWidth", tmp_path) <= width
+    words = "querySelector('#table-round_alarms thead').offsetHeight"
+    assert measured(page, width, words, tmp_path) < 40  # 'round' stands in one line, not in five
+    hidden = "querySelector('#table-rounds').scrollWidth - d.querySelector('#table-rounds').clientWidth"
+    assert (measured(page, width, hidden, tmp_path) == 0) == (width > 1000)
+
+
+def measured(page, width, what, folder):
+    """A number of the page's document where it is so wide: a frame is as narrow as it is told to be; a window
+    is not."""
+    frame = folder / "frame.html"
     source = html.escape(page.read_text(encoding="utf-8"))
     frame.write_text(
         f'<iframe style="width:{width}px;height:800px;border:0" srcdoc="{source}"></iframe>'
-        "<script>onload = () => { document.title = 'wide ' + "
-        "document.querySelector('iframe').contentDocument.documentElement.scrollWidth; };</script>",
+        "<script>onload = () => { const d = document.querySelector('iframe').contentDocument; "
+        f"document.title = 'found ' + (d.{what}); }};</script>",
         encoding="utf-8",
     )
-    dom, _ = opened(frame, tmp_path)
-    assert int(re.search(r"<title>wide (\d+)", dom)[1]) <= width
+    dom, _ = opened(frame, folder)
+    return int(re.search(r"<title>found (\d+)", dom)[1])

@@ -12,7 +12,8 @@ import pytest
 
 import outweigh
 from outweigh.errors import ConfigError, DataError, OutweighError, ServerError
-from outweigh.generation.config import SamplingConfig, ServerConfig
+from outweigh.generation.config import SamplingConfig
+from outweigh.servers.config import ServerConfig
 
 SHORT = SamplingConfig(n=2, max_new_tokens=6)
 

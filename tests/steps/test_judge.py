@@ -9,8 +9,8 @@ import pytest
 import outweigh
 from outweigh.cli.main import main
 from outweigh.errors import DataError, ServerError
-from outweigh.generation.config import ServerConfig
 from outweigh.models.reward import Scorer
+from outweigh.servers.config import ServerConfig
 
 MILD = ServerConfig(concurrency=4, retries=0)
 

@@ -20,6 +20,7 @@ from outweigh.errors import ConfigError, DataError
 from outweigh.models.loading import load_classifier, load_tokenizer
 from outweigh.models.policy import load_policy
 from outweigh.models.reward import RewardModel
+from outweigh.steps.rl import _parted as parted_prompts
 from outweigh.training.config import MetaConfig, TrainConfig
 
 pytest.importorskip("trl")
@@ -215,6 +216,10 @@ def test_prompts_that_will_not_do_are_refused_before_anything_is_trained(
         ({"reward": TrainConfig(epochs=2.0)}, "got epochs, but no pairs"),
         ({"pairs": [], "rounds": 2, "reward": TrainConfig(seed=3)}, "got seed, which the rounds decide"),
         ({"pairs": [], "rounds": 2, "model": "mean:{0},{0}"}, "several reward models as one"),
+        (
+            {"pairs": [], "rounds": 2, "model": "http://127.0.0.1:9/get_reward"},
+            "is served, and MetaRM needs its weights. Name its folder or Hub name .* or leave pairs out",
+        ),
     ],
 )
 def test_what_would_have_no_effect_is_refused(told, said, tiny_chat, judge, tmp_path):
@@ -222,6 +227,27 @@ def test_what_would_have_no_effect_is_refused(told, said, tiny_chat, judge, tmp_
     model = told.pop("model", "{0}").format(judge)
     with pytest.raises(ConfigError, match=said):
         outweigh.align_rl(PROMPTS, reward_model=model, out=tmp_path / "out", config=config, **told)
+
+
+def test_a_served_reward_model_does_what_the_same_one_in_memory_does(
+    tiny_chat, judge, tmp_path, server, caplog
+):
+    loaded = RewardModel.load(judge)
+
+    def answer(body):
+        ids = [loaded.tokenizer(text, add_special_tokens=False)["input_ids"] for text in body["query"]]
+        return {"rewards": loaded.score_ids(ids).tolist()}
+
+    server.answer = answer
+    served = server.url.replace("/v1", f"/get_reward#{tiny_chat}")
+    config = RLConfig(policy=str(tiny_chat), rounds=2, **QUICK)
+    found = [
+        outweigh.align_rl(PROMPTS, reward_model=name, out=tmp_path / place, config=config)
+        for name, place in ((judge, "memory"), (served, "served"))
+    ]
+    for one, other in zip(*(each["rounds"] for each in found), strict=True):
+        assert other.reward.value == pytest.approx(one.reward.value, abs=1e-4)
+    assert set(server.paths) == {"/get_reward"}
 
 
 def test_where_no_round_has_more_gold_than_the_start_no_policy_is_kept(tiny_chat, tmp_path, monkeypatch):
@@ -262,6 +288,45 @@ def test_where_no_round_has_more_gold_than_the_start_no_policy_is_kept(tiny_chat
 def test_settings_without_a_sense_are_refused(settings):
     with pytest.raises(ConfigError, match="got"):
         RLConfig(**settings)
+
+
+def followed(config, tiny_chat, prompts=PROMPTS, **how):
+    return parted_prompts(prompts, how.get("eval"), RLConfig(policy=str(tiny_chat), **config), "error")
+
+
+def test_the_followed_prompts_are_as_many_as_told_drawn_by_the_seed_and_never_trained_on(tiny_chat):
+    seen = []
+    for seed in (0, 0, 1):
+        config = QUICK | {"eval_prompts": 5, "seed": seed}
+        trained, apart, _ = followed(config, tiny_chat)
+        assert (len(trained), len(apart)) == (7, 5) and not set(trained) & set(apart)
+        asked = [row["prompt"] for row in PROMPTS]
+        assert sorted(said for ((_, said),) in (*trained, *apart)) == sorted(asked)
+        places = [asked.index(prompt[0].content) for prompt in apart]
+        assert places == sorted(places)  # in the order of the file
+        seen.append(apart)
+    assert seen[0] == seen[1] != seen[2]
+
+
+def test_of_equal_prompts_one_counts_before_any_is_kept_apart(tiny_chat):
+    trained, apart, _ = followed(QUICK | {"eval_prompts": 8}, tiny_chat, PROMPTS * 3)
+    assert (len(trained), len(apart)) == (4, 8)
+
+
+def test_with_a_file_of_prompts_to_follow_none_is_kept_apart_but_theirs(tiny_chat):
+    others = [{"prompt": "Name a lake."}, PROMPTS[3], {"prompt": "Name a lake."}]
+    trained, apart, _ = followed(QUICK | {"eval_prompts": 9}, tiny_chat, eval=others)
+    assert [prompt[0].content for prompt in apart] == ["Name a lake.", PROMPTS[3]["prompt"]]
+    assert len(trained) == 11  # the one that both files have is not trained on
+
+
+def test_fewer_than_two_followed_prompts_have_no_interval_and_are_refused(tiny_chat):
+    with pytest.raises(ConfigError, match="eval_prompts: got 1, want 2 or more"):
+        RLConfig(eval_prompts=1)
+    trained, apart, _ = followed(QUICK | {"eval_prompts": 8}, tiny_chat)
+    assert (len(trained), len(apart)) == (4, 8)  # the most that leave one batch
+    with pytest.raises(DataError, match="got 3 prompts to train on, want a batch of 4"):
+        followed(QUICK | {"eval_prompts": 9}, tiny_chat)
 
 
 def test_a_dry_run_counts_what_would_be_drawn(tiny_chat, judge, tmp_path, capsys):

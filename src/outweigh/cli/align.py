@@ -40,7 +40,7 @@ class AlignRL:
     data: tyro.conf.Positional[str]
     """File, folder or Hub data set of rows with a prompt; equal prompts count once."""
     reward_model: str
-    """The reward model, or several as one (uwo:A,B, see score)."""
+    """The reward model, served or not, or several as one (uwo:A,B, see score)."""
     out: Path
     """Folder for the policy, the rounds and results."""
     gold_model: str | None = None

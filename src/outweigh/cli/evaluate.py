@@ -35,16 +35,22 @@ def main(arguments: Sequence[str]) -> None:
     from outweigh.cli.show import show, show_plan
     from outweigh.data.config import TokenConfig
     from outweigh.evaluation.tables import comparison_table, evaluation_tables, models_table
+    from outweigh.models.ensemble import members_of
+    from outweigh.servers.config import is_server
     from outweigh.steps.evaluate import evaluate
     from outweigh.steps.plan import planned
 
     if told.common.dry_run:
+        names = [name for model in told.model for name in members_of(model)[1]]
+        here = [name for name in names if not is_server(name)]
+        if not here:
+            return show(told.common, {"served": names}, [f"Every text would be sent to {', '.join(names)}."])
         for data in told.data:
             plan = planned(
                 data,
-                model=told.model[0],
+                model=here[0],
                 tokens=TokenConfig(),
-                passes=len(told.model),
+                passes=len(here),
                 writes=[str(told.out)] if told.out else [],
                 on_bad_rows=told.on_bad_rows,
             )

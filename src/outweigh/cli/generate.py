@@ -8,7 +8,8 @@ from typing import Annotated
 import tyro
 
 from outweigh.cli.parse import Common, OnBadRows, Shared, parse
-from outweigh.generation.config import SamplingConfig, ServerConfig
+from outweigh.generation.config import SamplingConfig
+from outweigh.servers.config import ServerConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import tyro
 
 from outweigh.cli.parse import Common, Shared, parse
-from outweigh.generation.config import ServerConfig
+from outweigh.servers.config import ServerConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,8 +18,8 @@ class JudgeVerb:
     data: tyro.conf.Positional[str]
     """Pairs; or, with --against, rows of `responses`, of which the kept one (or the first) is judged."""
     by: str
-    """A reward model (or several as one, uwo:A,B), the URL of an OpenAI-compatible server, or gold: the rows'
-    own scores."""
+    """A reward model (served or not, or several as one, uwo:A,B: see score), the URL of an OpenAI-compatible
+    server, or gold: the rows' own scores."""
     against: str | None = None
     """The rows to win against, matched by prompt."""
     out: Path | None = None

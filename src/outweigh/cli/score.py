@@ -14,8 +14,9 @@ class Score:
     """Each row of DATA with the rewards of its texts: reward_chosen, reward_rejected, gap; or rewards."""
 
     model: tyro.conf.Positional[str]
-    """A reward model; or several as one: mean:A,B, wco:A,B (worst case), uwo:A,B (less the variance) or
-    warm:A,B (average weights)."""
+    """A reward model: a folder, a Hub name, or the URL of a served one, http://.../get_reward (OpenRLHF; add
+    #NAME of the tokenizer that renders for it) or .../classify (vLLM); or several as one: mean:A,B, wco:A,B
+    (worst case), uwo:A,B (less the variance) or warm:A,B (average weights)."""
     data: tyro.conf.Positional[str]
     """File, folder or Hub data set of pairs or of rows with `responses`."""
     out: Path

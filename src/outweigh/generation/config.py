@@ -1,14 +1,9 @@
-"""How responses are drawn and a server is asked. Imports nothing heavy: --help reads it."""
+"""How responses are drawn. Imports nothing heavy: --help reads it."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 from outweigh.errors import ConfigError
-
-
-def is_server(name: object) -> bool:
-    """True if the name is the URL of a server, and not of a model to load."""
-    return str(name).startswith(("http://", "https://"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,30 +37,3 @@ class SamplingConfig:
             )
         if self.temperature == 0 and self.n > 1:
             raise ConfigError(f"n: got {self.n} with temperature 0, at which all are alike. Want n 1.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ServerConfig:
-    """How a server is asked."""
-
-    model: str = ""
-    """Name of the model there; empty: the first one that the server lists."""
-    key: str = "OPENAI_API_KEY"
-    """Environment variable with the key; none is sent where it is not set."""
-    concurrency: int = 8
-    """Requests under way at once."""
-    requests_per_minute: float | None = None
-    """At most so many requests are begun in a minute."""
-    retries: int = 5
-    """Further tries where the server is busy, fails or can't be reached, after waits of 1 s, 2 s, 4 s, or as
-    long as the server says."""
-    timeout: float = 300.0
-    """Seconds to wait for an answer."""
-    logprobs: bool = True
-    """Ask for log-probabilities. Some servers refuse to give them."""
-
-    def __post_init__(self) -> None:
-        if self.concurrency < 1 or self.retries < 0 or self.timeout <= 0:
-            raise ConfigError("concurrency: want 1 or more; retries 0 or more; timeout above 0.")
-        if self.requests_per_minute is not None and self.requests_per_minute <= 0:
-            raise ConfigError(f"requests_per_minute: got {self.requests_per_minute}, want more than 0.")

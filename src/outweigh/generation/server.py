@@ -1,28 +1,20 @@
-"""An OpenAI-compatible server: asked over HTTP, several prompts at a time, as often as it allows."""
+"""A policy behind an OpenAI-compatible server: several prompts at a time."""
 
-import os
-import threading
-import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Any
 
-import requests
-from requests.adapters import HTTPAdapter
-
 from outweigh.data.records import Text
 from outweigh.errors import ServerError, ServerRefusal
-from outweigh.generation.config import SamplingConfig, ServerConfig
+from outweigh.generation.config import SamplingConfig
 from outweigh.generation.samples import Refused, Sample, Sampler
-
-BUSY = (408, 409, 429, 500, 502, 503, 504)  # answers that may be other ones a moment later
-REFUSALS = (400, 413, 422)  # answers that are of this prompt, and will be the same again
-SHOWN = 200  # characters of a server's answer in a message
+from outweigh.servers.client import SHOWN, Server
+from outweigh.servers.config import ServerConfig
 
 
-class ChatServer:
+class ChatServer(Server):
     """Chat completions of one server: `http://host:port/v1` and whatever is under it.
 
     Raises:
@@ -30,17 +22,8 @@ class ChatServer:
     """
 
     def __init__(self, url: str, config: ServerConfig) -> None:
-        self.url = url.rstrip("/")
-        self.config = config
-        self.session = requests.Session()
-        if key := os.environ.get(config.key):
-            self.session.headers["Authorization"] = f"Bearer {key}"
-        adapter = HTTPAdapter(pool_maxsize=config.concurrency)
-        self.session.mount("http://", adapter)
-        self.session.mount("https://", adapter)
-        self._stopped = threading.Event()
-        self._pace = _Pace(config.requests_per_minute)
-        self.model = config.model or self._first_model()
+        super().__init__(url, config, advice="Is it its /v1?")
+        self.model = self.first_model("/models")
 
     def complete(self, messages: Sequence[Mapping[str, str]], **options: Any) -> dict[str, Any]:
         """The server's answer to a chat, as it stands.
@@ -49,59 +32,10 @@ class ChatServer:
             ServerError: it can't be reached, refuses, or answers with something else than a completion.
         """
         body = {"model": self.model, "messages": list(messages), **options}
-        found = self._asked("POST", "/chat/completions", json=body)
+        found = self.asked("POST", "/chat/completions", json=body)
         if not isinstance(found.get("choices"), list) or not found["choices"]:
             raise ServerError(f"{self.url}: got {str(found)[:SHOWN]}, want a completion with choices.")
         return found
-
-    def _first_model(self) -> str:
-        listed = self._asked("GET", "/models").get("data") or []
-        names: list[str] = [
-            each["id"] for each in listed if isinstance(each, Mapping) and isinstance(each.get("id"), str)
-        ]
-        if not names:
-            raise ServerError(f"{self.url}: lists no model. Name one with --server.model.")
-        return names[0]
-
-    def stop(self) -> None:
-        """Nothing; what waits to ask again gives up."""
-        self._stopped.set()
-
-    def _asked(self, method: str, path: str, **how: Any) -> dict[str, Any]:
-        answer = self._tried(method, path, **how)
-        if not answer.ok:
-            said = f"{self.url}: answers {answer.status_code}, {' '.join(answer.text.split())[:SHOWN]!r}."
-            if answer.status_code in REFUSALS:
-                raise ServerRefusal(said)
-            raise ServerError(said + (" Is the key right?" if answer.status_code in (401, 403) else ""))
-        try:
-            found = answer.json()
-        except ValueError:
-            found = None
-        if not isinstance(found, dict):
-            raise ServerError(f"{self.url}: got {answer.text[:SHOWN]!r}, want a JSON object. Is it its /v1?")
-        return found
-
-    def _tried(self, method: str, path: str, **how: Any) -> requests.Response:
-        """The server's answer, asked for again while it is busy or can't be reached."""
-        for attempt in range(self.config.retries + 1):
-            self._pace.wait()
-            last = attempt == self.config.retries
-            told = ""
-            try:
-                answer = self.session.request(method, self.url + path, timeout=self.config.timeout, **how)
-                if answer.status_code not in BUSY or last:
-                    return answer
-                told = answer.headers.get("Retry-After", "")
-            except requests.RequestException as error:
-                if last:
-                    reason = str(getattr(error.args[0], "reason", error) if error.args else error)
-                    raise ServerError(
-                        f"{self.url}: can't be asked ({reason[:SHOWN]}). Is it running?"
-                    ) from None
-            if self._stopped.wait(float(told) if told.isdigit() else 2.0**attempt):
-                break
-        raise ServerError(f"{self.url}: asking was given up.")
 
 
 class ServedPolicy(Sampler):
@@ -171,20 +105,3 @@ class ServedPolicy(Sampler):
             )
         tokens = len(said) if said is not None else used
         return Sample(text, tokens, reason != "length", logprob)
-
-
-class _Pace:
-    """Begins of requests, kept apart."""
-
-    def __init__(self, per_minute: float | None) -> None:
-        self.apart = 60.0 / per_minute if per_minute else 0.0
-        self.next = 0.0
-        self.lock = threading.Lock()
-
-    def wait(self) -> None:
-        """Nothing; returns when the next request may begin."""
-        with self.lock:
-            now = time.monotonic()
-            begins = max(now, self.next)
-            self.next = begins + self.apart
-        time.sleep(begins - now)

@@ -23,7 +23,7 @@ def reward_model(name: str | None = None) -> Scorer:
     """
     name = name or os.environ.get(VARIABLE)
     if not name:
-        raise ConfigError(f"no reward model. Set {VARIABLE} to a folder, a Hub name, or mean:A,B.")
+        raise ConfigError(f"no reward model. Set {VARIABLE} to a folder, a Hub name, a URL, or mean:A,B.")
     with _lock:
         if name not in _loaded:
             _loaded[name] = load_scorer(name)

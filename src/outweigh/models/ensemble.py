@@ -9,6 +9,8 @@ import torch
 from outweigh.data.records import Text
 from outweigh.errors import ConfigError
 from outweigh.models.reward import RewardModel, Scorer
+from outweigh.models.served import ServedReward
+from outweigh.servers.config import ServerConfig, is_server
 
 PENALTY = 0.5  # of the variance; what the source has for best-of-n, and 0.1 for reinforcement learning
 
@@ -32,7 +34,7 @@ class Ensemble(Scorer):
         ConfigError: no such combination, fewer than two members, or, but for the mean, one of unknown level.
     """
 
-    def __init__(self, members: Sequence[RewardModel], combine: str = "mean") -> None:
+    def __init__(self, members: Sequence[Scorer], combine: str = "mean") -> None:
         if combine not in COMBINE:
             raise ConfigError(f"ensemble: got {combine!r}, want one of {', '.join((*COMBINE, WARM))}.")
         if len(members) < 2:
@@ -57,7 +59,7 @@ class Ensemble(Scorer):
         return self.score_with_spread(texts)[0]
 
 
-def averaged(members: Sequence[RewardModel]) -> RewardModel:
+def averaged(members: Sequence[Scorer]) -> RewardModel:
     """The first member, its weights now the mean of all; it costs no more than one of them.
 
     Raises:
@@ -71,7 +73,7 @@ def averaged(members: Sequence[RewardModel]) -> RewardModel:
             f"ensemble warm: got {len(members)} models from {len(bases)} checkpoints, want two or more that "
             "outweigh trained from one."
         )
-    first, *others = members
+    first, *others = (member for member in members if isinstance(member, RewardModel))
     weights = [dict(member.model.named_parameters()) for member in others]
     with torch.no_grad():
         for name, weight in first.model.named_parameters():
@@ -86,17 +88,19 @@ def members_of(name: str | Path) -> tuple[str | None, list[str]]:
     return (how, names.split(",")) if colon and how in (*COMBINE, WARM) else (None, [str(name)])
 
 
-def load_scorer(name: str | Path | Scorer) -> Scorer:
+def load_scorer(name: str | Path | Scorer, server: ServerConfig | None = None) -> Scorer:
     """A reward model, or several as `mean:A,B`, `wco:A,B`, `uwo:A,B` or `warm:A,B`; one in memory as it is.
+
+    Each is a folder, a Hub name, or the URL of a served one (see `ServedReward`), asked as `server` says.
 
     Raises:
         ModelError: one can't be loaded.
-        ConfigError: they can't be taken together.
+        ConfigError: they can't be taken together, or the URL is of no reward model.
     """
     if isinstance(name, Scorer):
         return name
     how, names = members_of(name)
-    members = [RewardModel.load(each) for each in names]
+    members = [ServedReward(each, server) if is_server(each) else RewardModel.load(each) for each in names]
     if how is None:
         return members[0]
     return averaged(members) if how == WARM else Ensemble(members, how)

@@ -39,6 +39,8 @@ class Origin(NamedTuple):
 class Scorer(ABC):
     """Whatever gives texts rewards: one reward model, or several as one."""
 
+    origin: Origin | None = None
+
     @abstractmethod
     def score_texts(self, texts: Sequence[tuple[Text, Text]]) -> np.ndarray:
         """Reward of each (prompt, response), float64 (N,)."""

@@ -6,7 +6,6 @@ import re
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -14,9 +13,9 @@ from outweigh.data.cache import cache_folder
 from outweigh.data.records import Text, plain
 from outweigh.data.writing import replaced_whole
 from outweigh.errors import DataError
-from outweigh.generation.config import ServerConfig
 from outweigh.generation.server import ChatServer
 from outweigh.models.reward import Scorer
+from outweigh.servers.config import ServerConfig
 
 A, TIE, B = 1.0, 0.5, 0.0
 """A verdict: what the first response gets of the win."""
@@ -122,14 +121,7 @@ class ServerJudge(Judge):
     def verdicts(self, matches: Sequence[Match]) -> list[float | None]:
         """Both orders agree on one, or it is a tie; None where an order gave no verdict."""
         orders = [(match, turned) for match in matches for turned in (False, True)]
-        pool = ThreadPoolExecutor(self.server.config.concurrency)
-        try:
-            found = list(pool.map(lambda each: self._verdict(*each), orders))
-        except BaseException:  # what waits to be tried again is not to hold up an end
-            self.server.stop()
-            raise
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        found = self.server.map(lambda each: self._verdict(*each), orders)
         return [
             None if one is None or other is None else one if one == other else TIE
             for one, other in zip(found[::2], found[1::2], strict=True)

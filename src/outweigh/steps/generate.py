@@ -15,11 +15,12 @@ from outweigh.data.records import Text
 from outweigh.data.rows import row_prompt
 from outweigh.data.writing import json_value, write_rows
 from outweigh.errors import ConfigError, DataError
-from outweigh.generation.config import SamplingConfig, ServerConfig, is_server
+from outweigh.generation.config import SamplingConfig
 from outweigh.generation.local import LocalPolicy
 from outweigh.generation.samples import Refused, Sample, Sampler
 from outweigh.generation.server import ServedPolicy
 from outweigh.progress import progress
+from outweigh.servers.config import ServerConfig, is_server
 from outweigh.steps.record import headed, peak_memory
 
 REFUSED = "outweigh: refused"  # in the unfinished file, in place of a row

@@ -12,11 +12,11 @@ from outweigh.data.records import Candidates, Pair, Text, plain
 from outweigh.data.rows import row_candidates
 from outweigh.data.writing import write_rows
 from outweigh.errors import DataError
-from outweigh.generation.config import ServerConfig, is_server
 from outweigh.models.ensemble import load_scorer
 from outweigh.models.reward import Scorer
 from outweigh.selection.judges import GoldJudge, Judge, Match, ModelJudge, ServerJudge
 from outweigh.selection.winrate import agreement, win_rate
+from outweigh.servers.config import ServerConfig, is_server, serves_rewards
 from outweigh.steps.record import headed, peak_memory
 
 GOLD = "gold"
@@ -80,7 +80,7 @@ def judge(
 def planned_judging(data: Data, against: Data | None = None, *, by: str | Path) -> dict[str, int]:
     """How many pairs of responses would be judged, and how many questions a server would be asked at most."""
     matches = len(read_pairs(data)) if against is None else len(_matched(data, against)[0])
-    return {"matches": matches, "asked": 2 * matches if is_server(by) else 0}
+    return {"matches": matches, "asked": 2 * matches if _chats(by) else 0}
 
 
 def _judge(by: str | Path | Scorer | Judge, server: ServerConfig) -> Judge:
@@ -88,7 +88,11 @@ def _judge(by: str | Path | Scorer | Judge, server: ServerConfig) -> Judge:
         return by
     if str(by) == GOLD:
         return GoldJudge()
-    return ServerJudge(str(by), server) if is_server(by) else ModelJudge(load_scorer(by))
+    return ServerJudge(str(by), server) if _chats(by) else ModelJudge(load_scorer(by, server))
+
+
+def _chats(by: object) -> bool:
+    return is_server(by) and not serves_rewards(by)
 
 
 def _matched(data: Data, against: Data) -> tuple[list[Match], int]:

@@ -16,6 +16,7 @@ from outweigh.errors import DataError
 from outweigh.models.ensemble import members_of
 from outweigh.models.loading import load_classifier, load_tokenizer
 from outweigh.models.reward import RewardModel
+from outweigh.servers.config import is_server
 from outweigh.steps.config import AuditConfig, RunConfig
 from outweigh.steps.record import described
 from outweigh.steps.score import row_texts
@@ -92,7 +93,10 @@ def planned_scoring(
             sample[place : place + 1] = [text] if place < SAMPLE else []
     if not sample:
         raise DataError("no row can be scored: all are bad, and skipped.")
-    for name in (each for model in models for each in members_of(model)[1]):
+    names = [each for model in models for each in members_of(model)[1]]
+    for name in names:
+        if is_server(name):
+            continue  # what it takes there is not ours to tell
         loaded = RewardModel.load(name)
         tokens_each, seconds_each = _measured(loaded, sample)
         tokens += tokens_each * texts
@@ -104,6 +108,7 @@ def planned_scoring(
         "tokens": round(tokens),
         "seconds": round(seconds, 1),
         "device": device,
+        "served": [name for name in names if is_server(name)],
         "writes": list(writes),
     }
 
@@ -147,8 +152,11 @@ def plan_lines(plan: Mapping[str, Any]) -> list[str]:
         )
     else:
         read = f"{plan['rows']:,} rows have {plan['texts']:,} texts."
+    served = [f"{plan['texts']:,} texts would be sent to {name}." for name in plan.get("served", ())]
+    costs = f"About {plan['tokens']:,} tokens, about {plan['seconds']:,.0f} s on this {plan['device']}."
     return [
         read,
-        f"About {plan['tokens']:,} tokens, about {plan['seconds']:,.0f} s on this {plan['device']}.",
+        *([costs] if plan["device"] else []),
+        *served,
         f"Would write {', '.join(plan['writes'])}.",
     ]

@@ -18,9 +18,9 @@ from outweigh.data.pairs import Data, OnBadRows
 from outweigh.data.records import Text
 from outweigh.errors import ConfigError, DataError
 from outweigh.generation.asking import Asking
-from outweigh.models.ensemble import load_scorer
-from outweigh.models.reward import RewardModel, Scorer
+from outweigh.models.ensemble import load_scorer, members_of
 from outweigh.optional import need
+from outweigh.servers.config import is_server
 from outweigh.steps.generate import Asked, asked_rows
 from outweigh.steps.record import as_json, headed, peak_memory, sources, write_json, write_run
 from outweigh.steps.rounds import Round, Rounds, set_by_rounds, train_config
@@ -55,8 +55,8 @@ def align_rl(
     """
     config, out = config or RLConfig(), Path(out)
     need("trl", extra="trl", feature="align rl")
+    _check_meta(config, reward, pairs, str(reward_model))
     first = load_scorer(reward_model)
-    _check_meta(config, reward, pairs, first)
     prompts, followed, bad = _parted(data, eval, config, on_bad_rows)
     about = {"prompts": len(prompts), "followed": len(followed), "bad_rows": bad, "files": sources(data)}
     settings = asdict(config) | {
@@ -118,7 +118,7 @@ def _facts(finished: Sequence[Round], seed: int) -> list[RoundFacts]:
     return [round_facts(answers[: place + 1], each.log, seed=seed) for place, each in enumerate(finished)]
 
 
-def _check_meta(config: RLConfig, reward: TrainConfig | None, pairs: Data | None, first: Scorer) -> None:
+def _check_meta(config: RLConfig, reward: TrainConfig | None, pairs: Data | None, name: str) -> None:
     """Nothing, if what is told of MetaRM between rounds will be done."""
     told = train_config(reward)
     if pairs is None and told:
@@ -127,7 +127,12 @@ def _check_meta(config: RLConfig, reward: TrainConfig | None, pairs: Data | None
         return
     if config.rounds < 2:
         raise ConfigError("pairs: got one round, and the reward model is trained between two. Want rounds 2.")
-    if not isinstance(first, RewardModel):
+    if is_server(name):
+        raise ConfigError(
+            f"pairs: the reward model {name} is served, and MetaRM needs its weights. Name its folder or Hub "
+            "name as the reward model, or leave pairs out: the rounds then keep it as it is."
+        )
+    if members_of(name)[0] is not None:
         raise ConfigError("pairs: several reward models as one can't be trained further. Name a single one.")
     if reward is not None and (taken := set_by_rounds(reward)):
         raise ConfigError(

@@ -1,0 +1,1 @@
+"""Servers that are asked over HTTP: with a key, at a pace, again where they are busy."""
