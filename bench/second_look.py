@@ -32,7 +32,7 @@ def found(features: Features, seed: int) -> dict[str, float]:
     gap_MB = head_votes(features.swapped(flipped), ProbeConfig(), seed=seed).gap_MB
     first = ProbeConfig().models
     looks = {"first": gap_MB[:first], "second": gap_MB[first:], "both": gap_MB}
-    return {name: auroc(-preference_strength(each).mean, flipped) for name, each in looks.items()}
+    return {name: auroc(-preference_strength(each).mean, flipped) or 0.5 for name, each in looks.items()}
 
 
 def main() -> None:
