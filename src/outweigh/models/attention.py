@@ -1,12 +1,14 @@
 """Attention among texts that stand in one row: packs where a prompt stands once, and rows of an encoder."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache, cached_property
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.attention.flex_attention import AuxRequest, BlockMask, create_block_mask, flex_attention
 from torch.nn.functional import dropout as drop
 from torch.nn.functional import pad as pad_right
 from torch.nn.functional import scaled_dot_product_attention
@@ -14,12 +16,15 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-from outweigh.data.packs import Pack
+from outweigh.data.packs import Pack, Tree
 
 PACKED = "outweigh"
 """What transformers knows this attention by. Where a forward brings no `layout` it is torch's fused one."""
 QUERIES = 256
 """Tokens whose scores are computed at once where attention is plain: with more, many that none sees are."""
+FLEX_TYPES = (torch.bfloat16, torch.float16, torch.float32)
+FLEX_SIZE = 16
+"""The least size of a head, and the types, that FlexAttention's kernels take."""
 NOT_DONE = ("softcap", "position_bias")
 """What some architectures add to attention: capped scores, biases by distance."""
 
@@ -44,7 +49,8 @@ class Layout(Protocol):
 class TreeLayout:
     """Where the trees of a pack stand; each token sees what stands before it in its text, and itself.
 
-    Where `plain`, attention is matrix products and a softmax, else torch's fused one.
+    Where `plain`, attention is matrix products and a softmax, else torch's fused one; on CUDA it is
+    FlexAttention where that takes what it is given, which was never run: no GPU was there.
     """
 
     def __init__(self, pack: Pack, device: torch.device, *, plain: bool) -> None:
@@ -78,6 +84,8 @@ class TreeLayout:
         """
         # autocast leaves them in float32 after rotary positions, to cast them anew in each product
         query, key = query.to(value.dtype), key.to(value.dtype)
+        if query.is_cuda and not how.dropout and query.dtype in FLEX_TYPES and query.shape[3] >= FLEX_SIZE:
+            return self.flexible(query, key, value, how, _compiled_flex())
         parts = iter(zip(*(each.split(self.segments, dim=2) for each in (query, key, value)), strict=True))
         # torch's fused attention knows no sinks
         attended = self._plainly if self._plain or how.sinks is not None else self._fused
@@ -112,6 +120,45 @@ class TreeLayout:
             score[..., -count:] += self.later(count)
             found.append(drop(_shares(score, how.sinks).to(v.dtype), how.dropout) @ v[:, :, :end])
         return torch.cat(found, dim=2)
+
+    @cached_property
+    def blocks(self) -> BlockMask:
+        """Which blocks of tokens see which, for all layers."""
+        tree_T, own_T = (torch.from_numpy(each).to(self._device) for each in _whose(self.trees))
+
+        def sees(_batch: Tensor, _head: Tensor, one: Tensor, other: Tensor) -> Tensor:
+            shared_or_own = (own_T[other] < 0) | (own_T[other] == own_T[one])
+            return (other <= one) & (tree_T[other] == tree_T[one]) & shared_or_own
+
+        return create_block_mask(sees, None, None, len(tree_T), len(tree_T), device=self._device)
+
+    def flexible(
+        self, query: Tensor, key: Tensor, value: Tensor, how: How, flex: Callable[..., Any]
+    ) -> Tensor:
+        """The same by `flex`, torch's FlexAttention or what was compiled of it, all trees at once; it knows
+        no dropout."""
+        found: Tensor
+        found, seen = flex(
+            query, key, value, block_mask=self.blocks, scale=how.scale, return_aux=AuxRequest(lse=True)
+        )
+        if how.sinks is None:
+            return found
+        # exp(lse) is the sum that the softmax divides by, to which the sink adds exp(sink)
+        share: Tensor = (seen.lse - how.sinks[:, None]).sigmoid()
+        return found * share[..., None].to(found.dtype)
+
+
+def _whose(trees: Sequence[Tree]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Of each token of a pack its tree, and which of its texts it is of alone, -1 if shared: (T,) both."""
+    tree_T = np.repeat(np.arange(len(trees)), [tree.tokens for tree in trees])
+    parts = [np.repeat(np.arange(-1, len(tree.own)), [tree.shared, *tree.own]) for tree in trees]
+    return tree_T, np.concatenate(parts)
+
+
+@cache
+def _compiled_flex() -> Callable[..., Any]:
+    """FlexAttention as one kernel for packs of every size; uncompiled it lays out all scores."""
+    return torch.compile(flex_attention, dynamic=True)
 
 
 class _Group(NamedTuple):
