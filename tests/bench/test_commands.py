@@ -31,3 +31,13 @@ def test_the_command_for_gpus_runs_on_a_cpu():
     one, other, _ = (line for line in lines if line["work"] == "reward")
     ratio = one["pairs_a_second"] / other["pairs_a_second"]
     assert one["tokens_a_second"] / other["tokens_a_second"] == pytest.approx(ratio, rel=0.02)
+
+
+def test_everything_is_measured_written_and_drawn(tmp_path):
+    told_by("everything.py", "--quick", "--out", tmp_path)
+    found = json.loads((tmp_path / "everything.json").read_text())
+    assert found["quick"] and found["machine"]["torch"]
+    assert set(found["parts"]) == {"batches", "ratios", "dpo", "scoring", "voting", "growth", "profile"}
+    assert all(found["parts"].values())
+    assert [line["pairs"] for line in found["parts"]["growth"]] == [20, 200]
+    assert (tmp_path / "everything.png").read_bytes()[:4] == b"\x89PNG"
