@@ -94,7 +94,8 @@ def bars(axes: Axes, found: Sequence[tuple[str, dict[str, float]]]) -> None:
     axes.axvline(1, color=LIGHT["ink"], linewidth=1)
     axes.invert_yaxis()
     axes.set_xlabel("times as fast as")
-    axes.legend(fontsize="small")
+    if found:
+        axes.legend(fontsize="small")
 
 
 def beside_trl(lines: Sequence[Line]) -> list[tuple[str, dict[str, float]]]:
@@ -134,8 +135,10 @@ def picture(parts: dict[str, list[Line]]) -> Figure:
         label = "peak memory, GiB" if name == "peak_gib" else f"{name}, s"
         seen = [line[name] for line in parts.get("growth", [])]
         growth.plot(sizes, seen, "o-", color=LIGHT[colour], label=label)
-    growth.set(title="Growth", xlabel="pairs", xscale="log", yscale="log")
-    growth.legend(fontsize="small")
+    growth.set(title="Growth", xlabel="pairs")
+    if sizes:  # an empty axis has no logarithm
+        growth.set(xscale="log", yscale="log")
+        growth.legend(fontsize="small")
     return figure
 
 
