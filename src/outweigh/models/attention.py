@@ -60,7 +60,7 @@ class TreeLayout:
         self.segments = [size for tree in self.trees for size in (tree.shared + tree.own[0], *tree.own[1:])]
         self._device = device
         self._seen: dict[tuple[int, int], Tensor] = {}
-        self._later: dict[int, Tensor] = {}
+        self._later: dict[tuple[int, int], Tensor] = {}
 
     def seen(self, own: int, shared: int) -> Tensor:
         """What each token of a text's own part sees, (own, shared + own): all that is shared, what stands
@@ -70,11 +70,12 @@ class TreeLayout:
             self._seen[own, shared] = every.tril(shared)
         return self._seen[own, shared]
 
-    def later(self, tokens: int) -> Tensor:
-        """What is added to the scores of so many tokens among each other: minus infinity after oneself."""
-        if tokens not in self._later:
-            self._later[tokens] = torch.full((tokens, tokens), -torch.inf, device=self._device).triu(1)
-        return self._later[tokens]
+    def later(self, tokens: int, seen: int, dtype: torch.dtype) -> Tensor:
+        """What is added to the scores of the last `tokens` of so many: minus infinity after oneself."""
+        if (tokens, seen) not in self._later:
+            every = torch.full((tokens, seen), -torch.inf, device=self._device, dtype=dtype)
+            self._later[tokens, seen] = every.triu(1 + seen - tokens)
+        return self._later[tokens, seen]
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, how: How) -> Tensor:
         """As `Layout` has it.
@@ -117,7 +118,10 @@ class TreeLayout:
             count = some.shape[2]
             end += count
             score = some @ k[:, :, :end].mT
-            score[..., -count:] += self.later(count)
+            if score.requires_grad:  # of a part changed in place the backward pass copies the whole
+                score = score + self.later(count, end, score.dtype)
+            else:
+                score[..., -count:] += self.later(count, count, score.dtype)
             found.append(drop(_shares(score, how.sinks).to(v.dtype), how.dropout) @ v[:, :, :end])
         return torch.cat(found, dim=2)
 
