@@ -22,9 +22,7 @@ types: $(INSTALLED)
 	$(BIN)/mypy
 
 bench: $(INSTALLED)
-	$(BIN)/python bench/peers.py --work reward
-	$(BIN)/python bench/peers.py --work dpo --pairs 32
-	$(BIN)/python bench/scoring.py
+	$(BIN)/python bench/everything.py
 
 check: lint types test real
 

@@ -2,16 +2,20 @@
 
     python bench/peers.py --work reward --pairs 128 --batch 8 --repeats 5
     python bench/peers.py --work dpo --backbone smollm2
+    python bench/peers.py --shape 256/64
 
 Each training is a process of its own, and the ways take turns. Timed are the optimizer steps, the first with
 its warming up among them, and what DPO asks of its reference; not loading, tokenising, evaluating, saving.
 Batches are drawn at random but for TRL's best settings, which group texts of like length. Without a backbone
-the model is a Llama of random weights: speed does not depend on them. Prints JSON.
+the model is a Llama of random weights, and with `--shape` texts are random words, so many tokens of prompt /
+of each response: speed depends on neither. `tokens_a_second` are those of both texts of each pair as they
+were given, whatever a way makes of them; memory is the GPU's where there is one. Prints JSON.
 """
 
 import argparse
 import json
 import os
+import random
 import resource
 import statistics
 import subprocess
@@ -151,6 +155,41 @@ def random_llama(told: argparse.Namespace, folder: str) -> None:
     tokenizer.save_pretrained(folder)
 
 
+def whole_words(tokenizer: Any) -> list[int]:
+    """Tokens that are a space and letters, and are read again as they were written."""
+    candidates = [token for token in range(1000, 10_000) if tokenizer.decode([token])[:1] == " "]
+    letters = [token for token in candidates if tokenizer.decode([token])[1:].isalpha()]
+    text = tokenizer.decode(letters)
+    again = set(tokenizer(text, add_special_tokens=False)["input_ids"])
+    return [token for token in letters if token in again]
+
+
+def write_words(path: Path, pairs: int, shape: str, tokenizer: Any) -> None:
+    """Nothing; the file has so many pairs of random words, each a token of its own."""
+    draw, words = random.Random(0), whole_words(tokenizer)
+    prompt, response = map(int, shape.split("/"))
+    sizes = {"prompt": prompt, "chosen": response, "rejected": response}
+    with path.open("w", encoding="utf-8") as out:
+        for _ in range(pairs):
+            row = {name: tokenizer.decode(draw.choices(words, k=size)) for name, size in sizes.items()}
+            out.write(json.dumps(row) + "\n")
+
+
+def text_tokens(told: argparse.Namespace, backbone: str) -> int:
+    """Of all texts that are trained on, each prompt counted with both responses."""
+    pairs = some_pairs(told.data, told.pairs)
+    texts = [(pair.prompt, side) for pair in pairs for side in (pair.chosen, pair.rejected)]
+    encoded = encode(texts, Renderer(load_tokenizer(backbone), "auto"))
+    return sum(len(truncate(text, told.max_tokens).ids) for text in encoded)
+
+
+def peak_gib() -> float:
+    """Most memory that this process held: the GPU's where there is one."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_reserved() / 1024**3
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
+
+
 def measured(command: list[str]) -> dict[str, float]:
     """What a process of its own prints on its last line; it finds nothing that another one worked out."""
     with tempfile.TemporaryDirectory() as cache:
@@ -169,6 +208,7 @@ def main() -> None:
     )
     parser.add_argument("--work", choices=list(PEERS), default="reward")
     parser.add_argument("--data", type=Path, default=Path("../shared/data/hh_harmless.train.jsonl.gz"))
+    parser.add_argument("--shape", help="tokens of prompt / response of random words in place of the data")
     parser.add_argument("--pairs", type=int, default=128)
     parser.add_argument("--batch", type=int, default=8, help="pairs a step")
     parser.add_argument("--max-tokens", type=int, default=512)
@@ -185,14 +225,18 @@ def main() -> None:
             if told.one == OURS
             else theirs(told, told.backbone, PEERS[told.work][told.one])
         )
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
-        return print(json.dumps({"seconds": seconds, "peak_gib": peak}))
+        return print(json.dumps({"seconds": seconds, "peak_gib": peak_gib()}))
     found: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
     with tempfile.TemporaryDirectory() as folder:
         if not told.backbone:
             random_llama(told, folder)
+        backbone = told.backbone or folder
+        if told.shape:
+            told.data = Path(folder) / "pairs.jsonl"
+            write_words(told.data, told.pairs, told.shape, load_tokenizer(backbone))
+        tokens = text_tokens(told, backbone)
         sizes = [f"--{name}={getattr(told, name)}" for name in ("work", "data", "pairs", "batch")]
-        sizes += [f"--max-tokens={told.max_tokens}", f"--backbone={told.backbone or folder}"]
+        sizes += [f"--max-tokens={told.max_tokens}", f"--backbone={backbone}"]
         for _ in range(told.repeats):
             for way in ways:
                 found[way].append(measured([sys.executable, __file__, f"--one={way}", *sizes]))
@@ -201,8 +245,11 @@ def main() -> None:
         rates = [told.pairs / each["seconds"] for each in found[way]]
         line = {
             "work": told.work,
+            "data": told.shape or told.data.name,
+            "batch": told.batch,
             "way": way,
             "pairs_a_second": round(told.pairs / medians[way], 2),
+            "tokens_a_second": round(tokens / medians[way]),
             "from_to": [round(min(rates), 2), round(max(rates), 2)],
             "times_ours_is_faster": round(medians[way] / medians[OURS], 2),
             "peak_gib": round(statistics.median(each["peak_gib"] for each in found[way]), 2),

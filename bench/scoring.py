@@ -1,13 +1,14 @@
 """Texts a second in scoring N responses to a prompt: ours; ours by torch's fused attention; padded, 16 at a
-time, as trainers do it; and by transformers' text-classification pipeline, 16 at a time.
+time, as trainers do it; by transformers' text-classification pipeline, 16 at a time; and as TRL's GRPOTrainer
+asks a reward model, the N responses in one padded pass.
 
     python bench/scoring.py --responses 16 --repeats 5
     python bench/scoring.py --shapes 256/64 --spread 0.5
 
 A Llama of random weights and random words, since speed depends on neither; shapes are tokens of the prompt /
-of the response, which `--spread` draws from that far around. The pipeline tokenises, too; the others get
-token ids. bf16 autocast where the machine has it for all, interleaved repeats after one to warm up, medians.
-Prints JSON, a line a shape.
+of the response, which `--spread` draws from that far around. The pipeline and TRL's way tokenise, too; the
+others get token ids. bf16 autocast where the machine has it for all, interleaved repeats after one to warm
+up, medians. Prints JSON, a line a shape.
 """
 
 import argparse
@@ -17,22 +18,21 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any
 
 import numpy as np
 import torch
-from peers import random_llama
+from peers import random_llama, whole_words
 from transformers import pipeline
 
 from outweigh.models.batches import pad
 from outweigh.models.loading import load_classifier, load_tokenizer
-from outweigh.models.precision import autocast_dtype
+from outweigh.models.precision import autocast_dtype, default_device
 from outweigh.models.reward import RewardModel
 from outweigh.models.rows import Trees
 
 PADDED = 16
 """Texts a padded batch, in the order in which they come."""
-CPU = torch.device("cpu")
+DEVICE = default_device()
 
 
 def some_texts(shape: str, told: argparse.Namespace, words: list[int]) -> list[list[int]]:
@@ -48,26 +48,17 @@ def some_texts(shape: str, told: argparse.Namespace, words: list[int]) -> list[l
     return texts
 
 
-def whole_words(tokenizer: Any) -> list[int]:
-    """Tokens that are a space and letters, and are read again as they were written."""
-    candidates = [token for token in range(1000, 10_000) if tokenizer.decode([token])[:1] == " "]
-    letters = [token for token in candidates if tokenizer.decode([token])[1:].isalpha()]
-    text = tokenizer.decode(letters)
-    again = set(tokenizer(text, add_special_tokens=False)["input_ids"])
-    return [token for token in letters if token in again]
-
-
 @torch.inference_mode()
 def padded(model: RewardModel, texts: list[list[int]]) -> np.ndarray:
     """Rewards by the plain loop, float64 (N,)."""
     model.model.set_attn_implementation("sdpa")
-    dtype = autocast_dtype(CPU)
+    dtype = autocast_dtype(DEVICE)
     rewards = []
     for start in range(0, len(texts), PADDED):
-        inputs = pad(texts[start : start + PADDED], model.tokenizer.pad_token_id, CPU)
-        with torch.autocast("cpu", dtype) if dtype else nullcontext():
+        inputs = pad(texts[start : start + PADDED], model.tokenizer.pad_token_id, DEVICE)
+        with torch.autocast(DEVICE.type, dtype) if dtype else nullcontext():
             rewards.append(model.model(**inputs).logits[:, 0].double())
-    return torch.cat(rewards).numpy()
+    return torch.cat(rewards).cpu().numpy()
 
 
 def ours(model: RewardModel, texts: list[list[int]]) -> np.ndarray:
@@ -86,14 +77,16 @@ def fused(model: RewardModel, texts: list[list[int]]) -> np.ndarray:
 
 
 class Piped:
-    """Rewards by the pipeline, which is made, and whose texts are written, once."""
+    """Rewards by what takes texts: the pipeline, made once, and TRL's way. The texts are written once."""
 
-    def __init__(self, model: RewardModel) -> None:
+    def __init__(self, model: RewardModel, responses: int) -> None:
+        self._tokenizer = model.tokenizer
         self._scorer = pipeline(
-            "text-classification", model=model.model, tokenizer=model.tokenizer, device=CPU
+            "text-classification", model=model.model, tokenizer=model.tokenizer, device=DEVICE
         )
         self._tokenizer = model.tokenizer
         self._written: list[str] = []
+        self._responses = responses
 
     def write(self, texts: list[list[int]]) -> None:
         """Nothing; these are the texts that are scored from now on."""
@@ -103,10 +96,24 @@ class Piped:
     def __call__(self, model: RewardModel, _: list[list[int]]) -> np.ndarray:
         """Rewards, float64 (N,)."""
         model.model.set_attn_implementation("sdpa")
-        dtype = autocast_dtype(CPU)
-        with torch.autocast("cpu", dtype) if dtype else nullcontext():
+        dtype = autocast_dtype(DEVICE)
+        with torch.autocast(DEVICE.type, dtype) if dtype else nullcontext():
             found = self._scorer(self._written, batch_size=PADDED, function_to_apply="none")
         return np.array([each["score"] for each in found])
+
+    @torch.inference_mode()
+    def as_trl(self, model: RewardModel, _: list[list[int]]) -> np.ndarray:
+        """Rewards as TRL 1.16's GRPOTrainer has them, but under the autocast that all get, float64 (N,)."""
+        model.model.set_attn_implementation("sdpa")
+        dtype, rewards = autocast_dtype(DEVICE), []
+        for start in range(0, len(self._written), self._responses):
+            some = self._written[start : start + self._responses]
+            inputs = model.tokenizer(
+                text=some, return_tensors="pt", padding=True, padding_side="right", add_special_tokens=False
+            ).to(DEVICE)
+            with torch.autocast(DEVICE.type, dtype) if dtype else nullcontext():
+                rewards.append(model.model(**inputs).logits[:, 0].double())
+        return torch.cat(rewards).cpu().numpy()
 
 
 def main() -> None:
@@ -131,7 +138,8 @@ def main() -> None:
         "outweigh": ours,
         "fused attention": fused,
         "padded": padded,
-        "pipeline": (piped := Piped(model)),
+        "pipeline": (piped := Piped(model, told.responses)),
+        "TRL": piped.as_trl,
     }
     words = whole_words(tokenizer)
     for shape in told.shapes:
@@ -150,6 +158,8 @@ def main() -> None:
         line = {
             "shape": shape,
             "responses": told.responses,
+            "tokens": sum(map(len, texts)),
+            "texts": len(texts),
             "texts_a_second": {way: round(len(texts) / each, 2) for way, each in medians.items()},
             "times_ours_is_faster": {
                 way: round(each / medians["outweigh"], 2) for way, each in medians.items()

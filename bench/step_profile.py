@@ -12,6 +12,7 @@ import argparse
 import json
 import statistics
 import time
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,14 +29,17 @@ from outweigh.models.precision import autocast_dtype
 LISTED = 10
 
 
-def product_rate(dtype: torch.dtype, tokens: int, hidden: int) -> float:
+def product_rate(dtype: torch.dtype, tokens: int, hidden: int, device: torch.device = CPU) -> float:
     """FLOP/s of the product that a layer's feed-forward part begins with."""
-    one = torch.randn(tokens, hidden, dtype=dtype)
-    other = torch.randn(hidden, hidden * 8 // 3, dtype=dtype)
+    one = torch.randn(tokens, hidden, dtype=dtype, device=device)
+    other = torch.randn(hidden, hidden * 8 // 3, dtype=dtype, device=device)
+    wait = torch.cuda.synchronize if device.type == "cuda" else nullcontext
     seconds = []
     for _ in range(25):
+        wait()
         started = time.perf_counter()
         one @ other
+        wait()
         seconds.append(time.perf_counter() - started)
     return 2 * tokens * other.numel() / statistics.median(seconds[5:])
 

@@ -66,13 +66,19 @@ PACKABLE = {
     "gpt-neox": GPTNeoXConfig(**NEOX),
     "gpt2": GPT2Config(**GPT2),
     "opt": OPTConfig(**OPT),
+    "gpt-oss, sinks": GptOssConfig(
+        **LLAMA,
+        num_local_experts=2,
+        num_experts_per_tok=1,
+        sliding_window=1000,
+        experts_implementation="eager",
+    ),
 }
 NOT_PACKABLE = {
     "a window": MistralConfig(**LLAMA, sliding_window=64),
     "windows in some layers": Gemma3TextConfig(**LLAMA, sliding_window=64),
     "capped scores": Gemma2Config(**LLAMA, sliding_window=1000),
     "distances in the scores": BloomConfig(**COMMON, hidden_size=32, n_layer=2, n_head=4),
-    "sinks": GptOssConfig(**LLAMA, num_local_experts=2, num_experts_per_tok=1, sliding_window=1000),
 }
 ENCODER = {
     "vocab_size": 100, "num_labels": 1, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
@@ -363,6 +369,34 @@ def test_gradient_checkpointing_gives_the_same_gradients(exact_norms):
     torch.testing.assert_close(kept, plain, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("plain", [True, False])
+@pytest.mark.parametrize("name", ["llama", "gpt-oss, sinks"])
+def test_adapters_and_the_head_beside_them_learn_in_packs_what_they_do_padded(name, plain, exact_norms):
+    model = made(AutoModelForSequenceClassification, PACKABLE[name])
+    model = trainable(model, TrainConfig(method="lora")).double().eval()
+    layer, how = reward_layer(model), {"pad_token": 0, "device": CPU, "max_tokens": 100}
+    padded = read_texts(model, layer, some_texts(), packs=None, **how).rewards
+    gradient = gradient_of(model, padded.square().sum())
+    assert takes_packs(model, layer, 256)
+    packed = read_texts(model, layer, some_texts(), packs=Trees(plain=plain), **how).rewards
+    torch.testing.assert_close(packed, padded, rtol=1e-10, atol=1e-10)
+    found = gradient_of(model, packed.square().sum())
+    torch.testing.assert_close(found, gradient, rtol=1e-8, atol=1e-8 * gradient.abs().max().item())
+
+
+@pytest.mark.parametrize("name", PACKABLE)
+def test_with_the_norms_own_float32_rewards_in_packs_are_those_of_padded_texts_to_its_rounding(name):
+    model, texts = made(AutoModelForSequenceClassification, PACKABLE[name]), some_texts()
+    layer, how = reward_layer(model), {"pad_token": 0, "device": CPU, "max_tokens": 100}
+    padded = read_texts(model, layer, texts, packs=None, **how).rewards
+    gradient = gradient_of(model, padded.square().sum())
+    assert takes_packs(model, layer, 256)
+    packed = read_texts(model, layer, texts, packs=Trees(), **how).rewards
+    torch.testing.assert_close(packed, padded, rtol=2e-6, atol=2e-6)
+    found = gradient_of(model, packed.square().sum())
+    torch.testing.assert_close(found, gradient, rtol=2e-6, atol=2e-6 * gradient.abs().max().item())
+
+
 def test_a_saved_model_says_nothing_of_packs_and_scores_the_same(tiny_llama, tmp_path):
     torch.manual_seed(0)
     tokenizer = load_tokenizer(tiny_llama)
@@ -375,6 +409,25 @@ def test_a_saved_model_says_nothing_of_packs_and_scores_the_same(tiny_llama, tmp
     with torch.no_grad():
         alone = [float(own(input_ids=torch.tensor([text])).logits) for text in texts]
     np.testing.assert_allclose(model.score_ids(texts), alone, atol=1e-5)
+
+
+def test_generation_goes_on_with_sinks_as_before():
+    model, ids = (
+        made(AutoModelForCausalLM, PACKABLE["gpt-oss, sinks"]),
+        torch.tensor([[5, 6, 7, 8], [0, 0, 9, 8]]),
+    )
+    how = {
+        "attention_mask": (ids > 0).long(),
+        "max_new_tokens": 8,
+        "do_sample": False,
+        "output_logits": True,
+        "return_dict_in_generate": True,
+    }
+    before = model.generate(ids, **how)
+    assert takes_packs(model, model.get_output_embeddings(), 256)
+    after = model.generate(ids, **how)
+    assert torch.equal(after.sequences, before.sequences)
+    torch.testing.assert_close(torch.stack(after.logits), torch.stack(before.logits), rtol=1e-6, atol=1e-6)
 
 
 def test_generation_goes_on_as_before(tiny_llama):

@@ -170,6 +170,16 @@ def test_gradient_checkpointing_changes_nothing_but_memory(tiny_llama, wordy_pai
     assert largest_difference(weights(tmp_path / "with/model"), weights(tmp_path / "without/model")) < 1e-6
 
 
+@pytest.mark.slow
+def test_a_compiled_model_is_padded_and_learns_what_one_in_packs_does(tiny_llama, wordy_pairs, tmp_path):
+    pairs = PairSet.from_rows(wordy_pairs[:8])
+    for name, settings in (("compiled", {"torch_compile": True}), ("in packs", {})):
+        config = configured(tiny_llama, trainer=settings, validation=0.0, evaluations=0, batch_pairs=4)
+        fit(pairs, config, tmp_path / name)
+    compiled, packed = (weights(tmp_path / name / "model") for name in ("compiled", "in packs"))
+    assert largest_difference(compiled, packed) < 1e-5
+
+
 def test_dropout_is_off_unless_asked_for(tiny_bert, wordy_pairs, tmp_path):
     pairs = PairSet.from_rows(wordy_pairs)
     fit(pairs, configured(tiny_bert), tmp_path / "off")

@@ -1,12 +1,14 @@
 """Attention among texts that stand in one row: packs where a prompt stands once, and rows of an encoder."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache, cached_property
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.attention.flex_attention import AuxRequest, BlockMask, create_block_mask, flex_attention
 from torch.nn.functional import dropout as drop
 from torch.nn.functional import pad as pad_right
 from torch.nn.functional import scaled_dot_product_attention
@@ -14,22 +16,32 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-from outweigh.data.packs import Pack
+from outweigh.data.packs import Pack, Tree
 
 PACKED = "outweigh"
 """What transformers knows this attention by. Where a forward brings no `layout` it is torch's fused one."""
 QUERIES = 256
 """Tokens whose scores are computed at once where attention is plain: with more, many that none sees are."""
-NOT_DONE = ("softcap", "s_aux", "position_bias")
-"""What some architectures add to attention: capped scores, sinks, biases by distance."""
+FLEX_TYPES = (torch.bfloat16, torch.float16, torch.float32)
+FLEX_SIZE = 16
+"""The least size of a head, and the types, that FlexAttention's kernels take."""
+NOT_DONE = ("softcap", "position_bias")
+"""What some architectures add to attention: capped scores, biases by distance."""
+
+
+class How(NamedTuple):
+    """What an architecture asks of its attention."""
+
+    scale: float | None = None  # of the scores; of None, 1 / sqrt(D)
+    dropout: float = 0.0
+    sinks: Tensor | None = None
+    """A score of each head, (heads,), that takes its share of the softmax and gives nothing for it."""
 
 
 class Layout(Protocol):
     """Which tokens of a row each token sees."""
 
-    def attend(
-        self, query: Tensor, key: Tensor, value: Tensor, scale: float | None, dropout: float
-    ) -> Tensor:
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, how: How) -> Tensor:
         """Attention within each text of the row: (1, heads, T, D) each, and so returned."""
         ...
 
@@ -37,7 +49,8 @@ class Layout(Protocol):
 class TreeLayout:
     """Where the trees of a pack stand; each token sees what stands before it in its text, and itself.
 
-    Where `plain`, attention is matrix products and a softmax, else torch's fused one.
+    Where `plain`, attention is matrix products and a softmax, else torch's fused one; on CUDA it is
+    FlexAttention where that takes what it is given, which was never run: no GPU was there.
     """
 
     def __init__(self, pack: Pack, device: torch.device, *, plain: bool) -> None:
@@ -47,7 +60,7 @@ class TreeLayout:
         self.segments = [size for tree in self.trees for size in (tree.shared + tree.own[0], *tree.own[1:])]
         self._device = device
         self._seen: dict[tuple[int, int], Tensor] = {}
-        self._later: dict[int, Tensor] = {}
+        self._later: dict[tuple[int, int], Tensor] = {}
 
     def seen(self, own: int, shared: int) -> Tensor:
         """What each token of a text's own part sees, (own, shared + own): all that is shared, what stands
@@ -57,15 +70,14 @@ class TreeLayout:
             self._seen[own, shared] = every.tril(shared)
         return self._seen[own, shared]
 
-    def later(self, tokens: int) -> Tensor:
-        """What is added to the scores of so many tokens among each other: minus infinity after oneself."""
-        if tokens not in self._later:
-            self._later[tokens] = torch.full((tokens, tokens), -torch.inf, device=self._device).triu(1)
-        return self._later[tokens]
+    def later(self, tokens: int, seen: int, dtype: torch.dtype) -> Tensor:
+        """What is added to the scores of the last `tokens` of so many: minus infinity after oneself."""
+        if (tokens, seen) not in self._later:
+            every = torch.full((tokens, seen), -torch.inf, device=self._device, dtype=dtype)
+            self._later[tokens, seen] = every.triu(1 + seen - tokens)
+        return self._later[tokens, seen]
 
-    def attend(
-        self, query: Tensor, key: Tensor, value: Tensor, scale: float | None, dropout: float
-    ) -> Tensor:
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, how: How) -> Tensor:
         """As `Layout` has it.
 
         A tree's first text is attended at once with what it shares; what each other one has of its own
@@ -73,39 +85,84 @@ class TreeLayout:
         """
         # autocast leaves them in float32 after rotary positions, to cast them anew in each product
         query, key = query.to(value.dtype), key.to(value.dtype)
+        if query.is_cuda and not how.dropout and query.dtype in FLEX_TYPES and query.shape[3] >= FLEX_SIZE:
+            return self.flexible(query, key, value, how, _compiled_flex())
         parts = iter(zip(*(each.split(self.segments, dim=2) for each in (query, key, value)), strict=True))
-        attended = self._plainly if self._plain else self._fused
+        # torch's fused attention knows no sinks
+        attended = self._plainly if self._plain or how.sinks is not None else self._fused
         found = []
         for tree in self.trees:
             q, k, v = next(parts)
-            found.append(attended(q, k, v, scale, dropout))
+            found.append(attended(q, k, v, how))
             shared_k, shared_v = k[:, :, : tree.shared], v[:, :, : tree.shared]
             for _ in tree.own[1:]:
                 q, own_k, own_v = next(parts)
                 k, v = torch.cat([shared_k, own_k], 2), torch.cat([shared_v, own_v], 2)
-                found.append(attended(q, k, v, scale, dropout))
+                found.append(attended(q, k, v, how))
         return torch.cat(found, dim=2)
 
-    def _fused(self, q: Tensor, k: Tensor, v: Tensor, scale: float | None, dropout: float) -> Tensor:
+    def _fused(self, q: Tensor, k: Tensor, v: Tensor, how: How) -> Tensor:
         """Of a text's last tokens, whose queries these are, to all of it."""
         own, before = q.shape[2], k.shape[2] - q.shape[2]
-        how: dict[str, Any] = {"dropout_p": dropout, "scale": scale}
-        if not before:
-            return scaled_dot_product_attention(q, k, v, is_causal=True, **how)
-        return scaled_dot_product_attention(q, k, v, self.seen(own, before), **how)
+        seen = self.seen(own, before) if before else None
+        return scaled_dot_product_attention(
+            q, k, v, seen, is_causal=not before, dropout_p=how.dropout, scale=how.scale
+        )
 
-    def _plainly(self, q: Tensor, k: Tensor, v: Tensor, scale: float | None, dropout: float) -> Tensor:
+    def _plainly(self, q: Tensor, k: Tensor, v: Tensor, how: How) -> Tensor:
         """The same, QUERIES at a time: on a CPU in bfloat16 twice as fast with its backward pass."""
         end = k.shape[2] - q.shape[2]  # of what the tokens see
-        q = q * (q.shape[3] ** -0.5 if scale is None else scale)
+        q = q * (q.shape[3] ** -0.5 if how.scale is None else how.scale)
         found = []
         for some in q.split(QUERIES, dim=2):
             count = some.shape[2]
             end += count
             score = some @ k[:, :, :end].mT
-            score[..., -count:] += self.later(count)
-            found.append(drop(score.softmax(-1).to(v.dtype), dropout) @ v[:, :, :end])
+            if score.requires_grad:  # of a part changed in place the backward pass copies the whole
+                score = score + self.later(count, end, score.dtype)
+            else:
+                score[..., -count:] += self.later(count, count, score.dtype)
+            found.append(drop(_shares(score, how.sinks).to(v.dtype), how.dropout) @ v[:, :, :end])
         return torch.cat(found, dim=2)
+
+    @cached_property
+    def blocks(self) -> BlockMask:
+        """Which blocks of tokens see which, for all layers."""
+        tree_T, own_T = (torch.from_numpy(each).to(self._device) for each in _whose(self.trees))
+
+        def sees(_batch: Tensor, _head: Tensor, one: Tensor, other: Tensor) -> Tensor:
+            shared_or_own = (own_T[other] < 0) | (own_T[other] == own_T[one])
+            return (other <= one) & (tree_T[other] == tree_T[one]) & shared_or_own
+
+        return create_block_mask(sees, None, None, len(tree_T), len(tree_T), device=self._device)
+
+    def flexible(
+        self, query: Tensor, key: Tensor, value: Tensor, how: How, flex: Callable[..., Any]
+    ) -> Tensor:
+        """The same by `flex`, torch's FlexAttention or what was compiled of it, all trees at once; it knows
+        no dropout."""
+        found: Tensor
+        found, seen = flex(
+            query, key, value, block_mask=self.blocks, scale=how.scale, return_aux=AuxRequest(lse=True)
+        )
+        if how.sinks is None:
+            return found
+        # exp(lse) is the sum that the softmax divides by, to which the sink adds exp(sink)
+        share: Tensor = (seen.lse - how.sinks[:, None]).sigmoid()
+        return found * share[..., None].to(found.dtype)
+
+
+def _whose(trees: Sequence[Tree]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Of each token of a pack its tree, and which of its texts it is of alone, -1 if shared: (T,) both."""
+    tree_T = np.repeat(np.arange(len(trees)), [tree.tokens for tree in trees])
+    parts = [np.repeat(np.arange(-1, len(tree.own)), [tree.shared, *tree.own]) for tree in trees]
+    return tree_T, np.concatenate(parts)
+
+
+@cache
+def _compiled_flex() -> Callable[..., Any]:
+    """FlexAttention as one kernel for packs of every size; uncompiled it lays out all scores."""
+    return torch.compile(flex_attention, dynamic=True)
 
 
 class _Group(NamedTuple):
@@ -135,10 +192,14 @@ class RowLayout:
             self._groups.append(_group(length_B, start, device))
             start += int(length_B.sum())
 
-    def attend(
-        self, query: Tensor, key: Tensor, value: Tensor, scale: float | None, dropout: float
-    ) -> Tensor:
-        """As `Layout` has it."""
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, how: How) -> Tensor:
+        """As `Layout` has it.
+
+        Raises:
+            ValueError: sinks, which no encoder has.
+        """
+        if how.sinks is not None:
+            raise ValueError("attention in rows: got sinks, which it does not do.")
         _, heads, tokens, size = query.shape
         flat = [each.transpose(1, 2).reshape(tokens, heads * size) for each in (query, key, value)]
         found = []
@@ -147,10 +208,10 @@ class RowLayout:
             q, k, v = (each.index_select(0, source).view(shape).transpose(1, 2) for each in flat)
             seen = seen.to(q.dtype)
             if self._plain:
-                weight = (q * (size**-0.5 if scale is None else scale) @ k.mT + seen).softmax(-1)
-                out = drop(weight.to(v.dtype), dropout) @ v
+                weight = (q * (size**-0.5 if how.scale is None else how.scale) @ k.mT + seen).softmax(-1)
+                out = drop(weight.to(v.dtype), how.dropout) @ v
             else:
-                out = scaled_dot_product_attention(q, k, v, seen, dropout_p=dropout, scale=scale)
+                out = scaled_dot_product_attention(q, k, v, seen, dropout_p=how.dropout, scale=how.scale)
             found.append(out.transpose(1, 2).reshape(len(source), heads * size).index_select(0, places))
         whole = pad_right(torch.cat(found), (0, 0, 0, self._filler))
         return whole.view(1, tokens, heads, size).transpose(1, 2)
@@ -182,19 +243,44 @@ def packed_attention(
     layout: Layout | None = None,
     scaling: float | None = None,
     dropout: float = 0.0,
+    s_aux: Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """What each layer calls: (1, heads, T, D) -> (1, T, heads, D), each text by itself; nothing is masked
     but by the layout."""
     if unknown := [name for name in NOT_DONE if kwargs.get(name) is not None]:
         raise ValueError(f"attention in packs: got {', '.join(unknown)}, which it does not do.")
-    if layout is None:
+    if layout is None and s_aux is None:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs
         )
-    groups = query.shape[1] // key.shape[1]
-    found = layout.attend(query, repeat_kv(key, groups), repeat_kv(value, groups), scaling, dropout)
+    groups, how = query.shape[1] // key.shape[1], How(scaling, dropout, s_aux)
+    key, value = repeat_kv(key, groups), repeat_kv(value, groups)
+    found = (
+        _masked(query, key, value, attention_mask, how)
+        if layout is None
+        else layout.attend(query, key, value, how)
+    )
     return found.transpose(1, 2).contiguous(), None
+
+
+def _masked(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None, how: How) -> Tensor:
+    """Attention with sinks in padded texts, (B, heads, L, D); where nothing says what is `seen`, what stands
+    before a token, and itself."""
+    asked, known = query.shape[2], key.shape[2]
+    if seen is None:
+        seen = torch.ones(asked, known, dtype=torch.bool, device=query.device).tril(known - asked)
+    score = query * (query.shape[3] ** -0.5 if how.scale is None else how.scale) @ key.mT
+    score = score.masked_fill(~seen, -torch.inf)
+    return drop(_shares(score, how.sinks).to(value.dtype), how.dropout) @ value
+
+
+def _shares(score: Tensor, sinks: Tensor | None) -> Tensor:
+    """Softmax of the scores (B, heads, queries, keys), whose sum is below 1 where a sink takes its share."""
+    if sinks is None:
+        return score.softmax(-1)
+    sink = sinks.to(score.dtype).view(1, -1, 1, 1).expand(*score.shape[:3], 1)
+    return torch.cat([score, sink], -1).softmax(-1)[..., :-1]
 
 
 AttentionInterface.register(PACKED, packed_attention)

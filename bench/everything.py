@@ -1,0 +1,170 @@
+"""All measurements of speed beside others: one JSON file, one picture.
+
+    make bench
+    python bench/everything.py --only batches scoring --repeats 3
+    python bench/everything.py --quick
+
+Each part is a bench of this folder in a process of its own, whose ways take turns; one part runs at a time,
+and what is done is on disk before the next begins. Parts: reward training beside TRL's defaults and its best
+settings by pairs a step, and by tokens of prompt : response; DPO; scoring by responses a prompt; voting
+beside M plain trainings; ten times as many pairs; where a step's time goes. All of it takes hours on two
+cores. `--quick` has sizes so small that their figures mean nothing: it shows that all of it runs.
+"""
+
+import argparse
+import json
+import os
+import platform
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from gpu import printed
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from outweigh.report.plots import LIGHT
+
+DATA = Path("../shared/data")
+DEMO = Path(__file__).parents[1] / "src/outweigh/data/demo/train.jsonl.gz"
+RATIOS = ("256/64", "214/106", "160/160", "106/214", "64/256")  # 4:1 to 1:4
+PACKAGES = ("torch", "transformers", "trl")
+Line = dict[str, Any]
+
+
+def full(repeats: int) -> dict[str, list[list[str]]]:
+    """Each part and its commands."""
+    often = ["--repeats", str(repeats)]
+    training = ["peers.py", "--data", str(DATA / "hh_harmless.train.jsonl.gz"), *often]
+    steps = 8  # of a training, so that its warming up weighs as much whatever the batch
+    return {
+        "batches": [[*training, f"--batch={size}", f"--pairs={steps * size}"] for size in (4, 8, 16, 32)],
+        "ratios": [[*training, "--pairs=64", f"--shape={shape}"] for shape in RATIOS],
+        "dpo": [[*training, "--work=dpo", "--pairs=32"]],
+        "scoring": [["scoring.py", f"--responses={count}", *often] for count in (2, 16, 64)],
+        "voting": [["voting.py", f"--data={DATA / 'sense.train.jsonl.gz'}"]],
+        "growth": [["growth.py"]],
+        "profile": [["step_profile.py", f"--data={DATA / 'hh_harmless.train.jsonl.gz'}"]],
+    }
+
+
+def quick() -> dict[str, list[list[str]]]:
+    """The same, as small as may be, of what the package brings."""
+    model = ["--hidden=64", "--layers=1"]
+    training = ["peers.py", f"--data={DEMO}", "--repeats=1", "--batch=2", "--pairs=4", *model]
+    scoring = ["scoring.py", "--repeats=1", "--prompts=1", "--responses=2", "--shapes=16/8", *model]
+    return {
+        "batches": [[*training, "--max-tokens=64"]],
+        "ratios": [[*training, "--shape=16/8"]],
+        "dpo": [[*training, "--max-tokens=64", "--work=dpo"]],
+        "scoring": [scoring],
+        "voting": [["voting.py", f"--data={DEMO}", "--pairs=24", "--voters=2", "--seeds=0"]],
+        "growth": [["growth.py", "--pairs", "20", "200"]],
+        "profile": [["step_profile.py", f"--data={DEMO}", "--pairs=2", "--max-tokens=64", *model]],
+    }
+
+
+def machine() -> Line:
+    """What the figures hold for."""
+    found: Line = {
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "threads": os.environ.get("OMP_NUM_THREADS"),
+    }
+    return found | {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+
+
+def processor() -> str:
+    """Its name, where Linux tells it."""
+    info = Path("/proc/cpuinfo")
+    named = [line for line in info.read_text().splitlines() if "model name" in line] if info.exists() else []
+    return named[0].partition(":")[2].strip() if named else platform.processor()
+
+
+def bars(axes: Axes, found: Sequence[tuple[str, dict[str, float]]]) -> None:
+    """How many times as fast ours is, a group of bars for each named case, one a peer."""
+    for place, (_, times) in enumerate(found):
+        for bar, (way, value) in enumerate(times.items()):
+            colour = LIGHT[("blue", "orange", "green", "purple")[bar % 4]]
+            first = way not in axes.get_legend_handles_labels()[1]
+            axes.barh(place + 0.2 * bar, value, 0.18, color=colour, label=way if first else None)
+    axes.set_yticks([place + 0.1 for place in range(len(found))], [name for name, _ in found])
+    axes.axvline(1, color=LIGHT["ink"], linewidth=1)
+    axes.invert_yaxis()
+    axes.set_xlabel("times as fast as")
+    if found:
+        axes.legend(fontsize="small")
+
+
+def beside_trl(lines: Sequence[Line]) -> list[tuple[str, dict[str, float]]]:
+    """Of each case how many times as fast ours is."""
+    found: dict[str, dict[str, float]] = {}
+    for line in lines:
+        if line["way"] != "outweigh":
+            name = f"{line['work']}, {line['data'].partition('.')[0]}, {line['batch']} pairs"
+            found.setdefault(name, {})[line["way"]] = line["times_ours_is_faster"]
+    return list(found.items())
+
+
+def picture(parts: dict[str, list[Line]]) -> Figure:
+    """Training, scoring, voting and growth, as far as they were run."""
+    figure = Figure(figsize=(13, 9), layout="constrained")
+    training, scoring, voting, growth = figure.subplots(2, 2).flat
+    bars(
+        training, beside_trl([line for name in ("batches", "ratios", "dpo") for line in parts.get(name, [])])
+    )
+    training.set_title("Training")
+    others = ("padded", "pipeline", "TRL")
+    scored = [
+        (
+            f"N {line['responses']}, {line['shape']}",
+            {way: line["times_ours_is_faster"][way] for way in others},
+        )
+        for line in parts.get("scoring", [])
+    ]
+    bars(scoring, scored)
+    scoring.set_title("Scoring")
+    for line in parts.get("voting", []):
+        voting.plot(line["cost"], line["auroc"], "o", color=LIGHT["blue"])
+        voting.annotate(line["way"], (line["cost"], line["auroc"]), fontsize="x-small")
+    voting.set(title="Finding planted flips", xlabel="cost, plain trainings", ylabel="AUROC")
+    sizes = [line["pairs"] for line in parts.get("growth", [])]
+    for name, colour in (("train", "blue"), ("score", "orange"), ("peak_gib", "green")):
+        label = "peak memory, GiB" if name == "peak_gib" else f"{name}, s"
+        seen = [line[name] for line in parts.get("growth", [])]
+        growth.plot(sizes, seen, "o-", color=LIGHT[colour], label=label)
+    growth.set(title="Growth", xlabel="pairs")
+    if sizes:  # an empty axis has no logarithm
+        growth.set(xscale="log", yscale="log")
+        growth.legend(fontsize="small")
+    return figure
+
+
+def main() -> None:
+    """Writes what each part prints as soon as it is done, and the picture."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, default=Path("bench/output"))
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--only", nargs="+", choices=list(quick()), default=list(quick()))
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, minutes")
+    told = parser.parse_args()
+    matplotlib.use("Agg")
+    told.out.mkdir(parents=True, exist_ok=True)
+    parts: dict[str, list[Line]] = {}
+    for part, commands in (quick() if told.quick else full(told.repeats)).items():
+        for script, *rest in commands if part in told.only else ():
+            print(" ".join([part + ":", script, *rest]), flush=True)
+            found = printed(script, *rest)
+            parts.setdefault(part, []).extend(found)
+            whole = {"quick": told.quick, "machine": machine(), "parts": parts}
+            (told.out / "everything.json").write_text(json.dumps(whole, indent=1), encoding="utf-8")
+    picture(parts).savefig(told.out / "everything.png", dpi=120)
+    print(f"Written: {told.out / 'everything.json'} and {told.out / 'everything.png'}.")
+
+
+if __name__ == "__main__":
+    main()

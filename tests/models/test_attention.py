@@ -1,0 +1,52 @@
+"""Of one pack, attention in every form is the same."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.attention.flex_attention import flex_attention
+
+from outweigh.data.packs import packs_of
+from outweigh.models.attention import How, TreeLayout
+
+CPU = torch.device("cpu")
+
+
+def a_pack():
+    """Trees of 3, 2 and 1 texts, of more tokens than a block of FlexAttention has."""
+    rng = np.random.default_rng(0)
+    texts = []
+    for responses in (3, 2, 1):
+        prompt = rng.integers(0, 100, 60).tolist()
+        texts += [prompt + rng.integers(0, 100, size).tolist() for size in rng.integers(5, 90, responses)]
+    (pack,) = packs_of(texts, 10_000)
+    return pack
+
+
+@pytest.mark.parametrize("sinks", [None, torch.tensor([-1.0, 0.5, 3.0])], ids=["no sinks", "sinks"])
+@pytest.mark.parametrize(("dtype", "apart"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+def test_flex_attention_sees_what_the_plain_form_sees(dtype, apart, sinks):
+    # uncompiled, forward alone: FlexAttention has no backward pass on a CPU
+    pack = a_pack()
+    torch.manual_seed(0)
+    query, key, value = torch.randn(3, 1, 3, len(pack.ids), 8, dtype=dtype)
+    how = How(scale=0.3, sinks=None if sinks is None else sinks.to(dtype))
+    layout = TreeLayout(pack, CPU, plain=True)
+    plain = layout.attend(query, key, value, how)
+    found = layout.flexible(query, key, value, how, flex_attention)
+    assert len(pack.ids) > 2 * layout.blocks.BLOCK_SIZE[0]
+    torch.testing.assert_close(found, plain, rtol=apart, atol=apart)
+    fused = TreeLayout(pack, CPU, plain=False).attend(query, key, value, how)
+    torch.testing.assert_close(fused, plain, rtol=apart, atol=apart)
+
+
+def test_a_sink_takes_the_share_that_its_score_is_worth():
+    # one token sees itself, score 0; a sink of log 3 leaves it 1 / (1 + 3) of its value
+    (pack,) = packs_of([[5]], 10)
+    zero, value = torch.zeros(1, 1, 1, 8), torch.full((1, 1, 1, 8), 8.0)
+    how = How(sinks=torch.tensor([3.0]).log())
+    layout = TreeLayout(pack, CPU, plain=True)
+    for found in (
+        layout.attend(zero, zero, value, how),
+        layout.flexible(zero, zero, value, how, flex_attention),
+    ):
+        torch.testing.assert_close(found, torch.full_like(value, 2.0))
