@@ -1,4 +1,4 @@
-"""Texts a second in scoring N responses to a prompt: ours; ours by torch's fused attention; padded, 16 at a
+"""Texts a second in scoring N responses to a prompt: ours; ours by the other attention; padded, 16 at a
 time, as trainers do it; by transformers' text-classification pipeline, 16 at a time; and as TRL's GRPOTrainer
 asks a reward model, the N responses in one padded pass.
 
@@ -67,10 +67,10 @@ def ours(model: RewardModel, texts: list[list[int]]) -> np.ndarray:
     return model.score_ids(texts)
 
 
-def fused(model: RewardModel, texts: list[list[int]]) -> np.ndarray:
-    """The same with torch's fused attention, where ours is plain."""
+def attended_otherwise(model: RewardModel, texts: list[list[int]]) -> np.ndarray:
+    """The same by the attention that is not chosen here: torch's fused one, or the plain one."""
     packs = model.packs
-    model.packs = Trees()
+    model.packs = Trees(plain=not (isinstance(packs, Trees) and packs.plain))
     rewards = ours(model, texts)
     model.packs = packs
     return rewards
@@ -136,7 +136,7 @@ def main() -> None:
         model = RewardModel(load_classifier(folder, tokenizer), tokenizer)
     ways: dict[str, Callable[[RewardModel, list[list[int]]], np.ndarray]] = {
         "outweigh": ours,
-        "fused attention": fused,
+        "the other attention": attended_otherwise,
         "padded": padded,
         "pipeline": (piped := Piped(model, told.responses)),
         "TRL": piped.as_trl,

@@ -31,6 +31,7 @@ from transformers import (
     XLMRobertaConfig,
 )
 
+from outweigh.models import packing
 from outweigh.models.attention import PACKED
 from outweigh.models.batches import read_texts
 from outweigh.models.loading import head_of, load_classifier, load_tokenizer, reward_layer
@@ -322,9 +323,10 @@ def test_dropout_in_rows_drops_and_checkpointing_gives_the_same_gradients(tiny_b
     torch.testing.assert_close(kept, plain, rtol=1e-4, atol=1e-5 * plain.abs().max().item())
 
 
-def test_long_texts_are_not_trained_on_with_their_scores_kept():
+def test_long_texts_are_not_trained_on_with_their_scores_kept(monkeypatch):
     model = made(AutoModelForSequenceClassification, PACKABLE["llama"]).float()
     layer, long = reward_layer(model), 2 * EAGER_TOKENS
+    monkeypatch.setattr(packing, "has_amx", lambda device: False)
     assert takes_packs(model, layer, long, torch.bfloat16) == Trees(plain=True)  # keeps none
     assert choose_attention(model, layer, CPU, torch.bfloat16, EAGER_TOKENS) == Trees(plain=True)
     assert choose_attention(model, layer, CPU, torch.bfloat16, long) == Trees()
@@ -344,9 +346,19 @@ def test_in_bfloat16_rewards_differ_by_rounding_alone(tiny_llama, plain):
     assert 0 < (packed - padded).abs().max() < 0.02 * padded.abs().max()
 
 
+@pytest.mark.parametrize("amx", [True, False])
+def test_scoring_takes_fused_attention_where_there_is_amx_and_training_the_plain_one(monkeypatch, amx):
+    model = made(AutoModelForSequenceClassification, PACKABLE["llama"]).float()
+    monkeypatch.setattr(packing, "has_amx", lambda device: amx)
+    layer = reward_layer(model)
+    assert takes_packs(model, layer, 256, torch.bfloat16) == Trees(plain=not amx)
+    assert choose_attention(model, layer, CPU, torch.bfloat16, 256) == Trees(plain=True)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, None], ids=["plain attention", "fused attention"])
-def test_dropout_in_attention_drops(tiny_llama, dtype):
+def test_dropout_in_attention_drops(tiny_llama, dtype, monkeypatch):
     torch.manual_seed(0)
+    monkeypatch.setattr(packing, "has_amx", lambda device: False)
     model = load_classifier(tiny_llama, load_tokenizer(tiny_llama), dropout=0.5)
     layer, texts = reward_layer(model), some_texts()
     packs = takes_packs(model, layer, 256, dtype)

@@ -19,11 +19,11 @@ def processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         if flags is not None:
             info.write_text(f"processor\t: 0\nflags\t\t: fpu {flags} sse2\nbugs\t\t:\n")
         monkeypatch.setattr(precision, "CPU_INFO", info)
-        precision._multiplies_bfloat16.cache_clear()
+        precision._cpu_flags.cache_clear()
 
     yield with_flags
     monkeypatch.undo()
-    precision._multiplies_bfloat16.cache_clear()
+    precision._cpu_flags.cache_clear()
 
 
 @pytest.mark.parametrize("flags", ["amx_tile amx_bf16", "avx512f avx512_bf16"])

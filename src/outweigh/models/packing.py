@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from outweigh.data.packs import LEAST_SHARED
 from outweigh.models.attention import PACKED
 from outweigh.models.batches import Forward, Packing, forwards, order_back, run_forward
+from outweigh.models.precision import has_amx
 from outweigh.models.rows import Rows, Trees
 
 logger = logging.getLogger(__name__)
@@ -39,12 +40,12 @@ def takes_packs(
     The model then attends by `PACKED`; else it is as it was, which is said of a model that reads every token.
     `dtype` is what autocast computes products in.
     """
-    return _packing(model, partial(_of_layer, model, layer), max_tokens, _trees(model.device, dtype))
+    return _packing(model, partial(_of_layer, model, layer), max_tokens, _scored(model.device, dtype))
 
 
 def backbone_packs(model: Any, max_tokens: int, dtype: torch.dtype | None = None) -> Packing | None:
     """As `takes_packs`, of a model without a head, whose last hidden states are read."""
-    return _packing(model, partial(_of_backbone, model), max_tokens, _trees(model.device, dtype))
+    return _packing(model, partial(_of_backbone, model), max_tokens, _scored(model.device, dtype))
 
 
 def choose_attention(
@@ -63,7 +64,7 @@ def choose_attention(
     torch's fused attention is slow there, half of a training step (bench/attention.py). The same function is
     computed, with other rounding. No packs at all where not `packed`.
     """
-    trees = _trees(device, dtype) if max_tokens <= EAGER_TOKENS else Trees()
+    trees = _learnt(device, dtype) if max_tokens <= EAGER_TOKENS else Trees()
     rows = partial(_rows, model, layer, trees.plain) if device.type == "cpu" else None
     packs = _packing(model, partial(_of_layer, model, layer), max_tokens, trees, rows) if packed else None
     if packs is None and trees.plain:
@@ -71,9 +72,15 @@ def choose_attention(
     return packs
 
 
-def _trees(device: torch.device, dtype: torch.dtype | None) -> Trees:
-    """Packs, attended in the way that is fastest."""
+def _learnt(device: torch.device, dtype: torch.dtype | None) -> Trees:
+    """Packs to learn from, attended in the way that is fastest with its backward pass (bench/packs.py)."""
     return Trees(plain=device.type == "cpu" and dtype is torch.bfloat16)
+
+
+def _scored(device: torch.device, dtype: torch.dtype | None) -> Trees:
+    """Packs to score: with AMX torch's fused attention is faster forwards, without it the plain one is
+    (bench/scoring.py)."""
+    return Trees() if has_amx(device) else _learnt(device, dtype)
 
 
 def _packing(

@@ -27,15 +27,21 @@ def autocast_dtype(device: torch.device, precision: str = "auto") -> torch.dtype
     return torch.bfloat16
 
 
-@cache
+def has_amx(device: torch.device) -> bool:
+    """True for a CPU with matrix units for bfloat16."""
+    return device.type == "cpu" and "amx_bf16" in _cpu_flags()
+
+
 def _multiplies_bfloat16(device_type: str) -> bool:
     if device_type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device_type != "cpu":
-        return False
-    if not CPU_INFO.exists():  # other systems than Linux: their CPUs are taken as without
-        return False
-    return not BFLOAT16_FLAGS.isdisjoint(CPU_INFO.read_text().split())
+    return device_type == "cpu" and not BFLOAT16_FLAGS.isdisjoint(_cpu_flags())
+
+
+@cache
+def _cpu_flags() -> frozenset[str]:
+    # Other systems than Linux don't tell: their CPUs are taken as without
+    return frozenset(CPU_INFO.read_text().split()) if CPU_INFO.exists() else frozenset()
 
 
 def default_device() -> torch.device:
