@@ -14,7 +14,6 @@ cores. `--quick` has sizes so small that their figures mean nothing: it shows th
 import argparse
 import json
 import os
-import platform
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -26,11 +25,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from outweigh.report.plots import LIGHT
+from outweigh.steps.record import headed
 
 DATA = Path("../shared/data")
 DEMO = Path(__file__).parents[1] / "src/outweigh/data/demo/train.jsonl.gz"
 RATIOS = ("256/64", "214/106", "160/160", "106/214", "64/256")  # 4:1 to 1:4
-PACKAGES = ("torch", "transformers", "trl")
 Line = dict[str, Any]
 
 
@@ -64,23 +63,6 @@ def quick() -> dict[str, list[list[str]]]:
         "growth": [["growth.py", "--pairs", "20", "200"]],
         "profile": [["step_profile.py", f"--data={DEMO}", "--pairs=2", "--max-tokens=64", *model]],
     }
-
-
-def machine() -> Line:
-    """What the figures hold for."""
-    found: Line = {
-        "processor": processor(),
-        "cores": os.cpu_count(),
-        "threads": os.environ.get("OMP_NUM_THREADS"),
-    }
-    return found | {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
-
-
-def processor() -> str:
-    """Its name, where Linux tells it."""
-    info = Path("/proc/cpuinfo")
-    named = [line for line in info.read_text().splitlines() if "model name" in line] if info.exists() else []
-    return named[0].partition(":")[2].strip() if named else platform.processor()
 
 
 def bars(axes: Axes, found: Sequence[tuple[str, dict[str, float]]]) -> None:
@@ -160,7 +142,8 @@ def main() -> None:
             print(" ".join([part + ":", script, *rest]), flush=True)
             found = printed(script, *rest)
             parts.setdefault(part, []).extend(found)
-            whole = {"quick": told.quick, "machine": machine(), "parts": parts}
+            whole = headed("bench", 0) | {"trl": version("trl"), "threads": os.environ.get("OMP_NUM_THREADS")}
+            whole |= {"quick": told.quick, "parts": parts}
             (told.out / "everything.json").write_text(json.dumps(whole, indent=1), encoding="utf-8")
     picture(parts).savefig(told.out / "everything.png", dpi=120)
     print(f"Written: {told.out / 'everything.json'} and {told.out / 'everything.png'}.")

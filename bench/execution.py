@@ -93,7 +93,7 @@ def code_of(answer: str) -> str:
 
 def share_passed(answer: str, tests: list[tuple[str, Any]]) -> float:
     """Share of the tests that the answer's code passes, 0 where it does not end in time."""
-    apart = [shutil.which("unshare") or "", "--net", "--map-root-user"]
+    apart = ["unshare", "--net", "--map-root-user"]
     with tempfile.TemporaryDirectory() as place:
         try:
             done = subprocess.run(
@@ -131,7 +131,10 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     told = parser.parse_args()
     right = "def add(a, b):\n    return a + b"
-    if share_passed(right, TASKS["add(a, b) that returns the sum of a and b"]) != 1.0:
+    if (
+        shutil.which("unshare") is None
+        or share_passed(right, TASKS["add(a, b) that returns the sum of a and b"]) != 1.0
+    ):
         raise SystemExit("execution: right code fails here. Is there unshare, and may it be used?")
     told.work.mkdir(parents=True, exist_ok=True)
     asked = [{"prompt": f"Write a Python function {task}. Answer with code alone."} for task in TASKS]

@@ -84,7 +84,6 @@ class Piped:
         self._scorer = pipeline(
             "text-classification", model=model.model, tokenizer=model.tokenizer, device=DEVICE
         )
-        self._tokenizer = model.tokenizer
         self._written: list[str] = []
         self._responses = responses
 

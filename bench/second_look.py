@@ -26,13 +26,14 @@ FLIPS = 0.2
 FIRST_SEED = 10  # the first ones served to choose defaults
 
 
-def found(features: Features, seed: int) -> dict[str, float]:
+def looked_for(features: Features, seed: int) -> dict[str, float]:
     """AUROC of the first look, of the second, and of both, on flips that the seed plants."""
     flipped = planted_flips(len(features.chosen_B), 1000 + seed, FLIPS)
     gap_MB = head_votes(features.swapped(flipped), ProbeConfig(), seed=seed).gap_MB
     first = ProbeConfig().models
     looks = {"first": gap_MB[:first], "second": gap_MB[first:], "both": gap_MB}
-    return {name: auroc(-preference_strength(each).mean, flipped) or 0.5 for name, each in looks.items()}
+    found = {name: auroc(-preference_strength(each).mean, flipped) for name, each in looks.items()}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def main() -> None:
@@ -57,7 +58,7 @@ def main() -> None:
                 order = np.random.default_rng(seed).permutation(len(every.chosen_B))
                 drawn = np.sort(order[: pairs or None])
                 some = Features(every.matrix_NH, every.chosen_B[drawn], every.rejected_B[drawn])
-                results.append(found(some, seed))
+                results.append(looked_for(some, seed))
             line = {"data": name, "backbone": told.backbone, "pairs": len(drawn), "seeds": told.seeds}
             mean = {look: round(float(np.mean([each[look] for each in results])), 4) for look in results[0]}
             least = min(each["both"] - each["first"] for each in results)

@@ -36,7 +36,7 @@ def test_the_command_for_gpus_runs_on_a_cpu():
 def test_everything_is_measured_written_and_drawn(tmp_path):
     told_by("everything.py", "--quick", "--out", tmp_path)
     found = json.loads((tmp_path / "everything.json").read_text())
-    assert found["quick"] and found["machine"]["torch"]
+    assert found["quick"] and found["machine"]["cpu"] and found["versions"]["torch"]
     assert set(found["parts"]) == {"batches", "ratios", "dpo", "scoring", "voting", "growth", "profile"}
     assert all(found["parts"].values())
     assert [line["pairs"] for line in found["parts"]["growth"]] == [20, 200]
