@@ -8,7 +8,6 @@ JSON: the mean gold, how many answers pass all tests, how many tasks have such a
 model the best-of-n curve, beside the longest answer. What --work has is not drawn again.
 """
 
-import argparse
 import json
 import re
 import resource
@@ -16,11 +15,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
 from typing import Any
 
-import outweigh
-from outweigh.data.files import raw_rows
+from domain import judged, parser_of, tell, told_of
 
 SECONDS, BYTES = 2, 512 * 2**20
 TASKS: dict[str, list[tuple[str, Any]]] = {
@@ -120,41 +117,19 @@ def _limited() -> None:
 
 def main() -> None:
     """Draws, runs and prints."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--policy", default="smollm2")
-    parser.add_argument("--n", type=int, default=16)
-    parser.add_argument("--max-new-tokens", type=int, default=128)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--reward-model")
-    parser.add_argument("--work", type=Path, required=True)
-    told = parser.parse_args()
+    told = parser_of(__doc__).parse_args()
     right = "def add(a, b):\n    return a + b"
     if (
         shutil.which("unshare") is None
         or share_passed(right, TASKS["add(a, b) that returns the sum of a and b"]) != 1.0
     ):
         raise SystemExit("execution: right code fails here. Is there unshare, and may it be used?")
-    told.work.mkdir(parents=True, exist_ok=True)
-    asked = [{"prompt": f"Write a Python function {task}. Answer with code alone."} for task in TASKS]
-    drawn = told.work / "answers.jsonl"
-    if not drawn.exists():
-        config = outweigh.SamplingConfig(n=told.n, max_new_tokens=told.max_new_tokens, seed=told.seed)
-        outweigh.generate(asked, policy=told.policy, out=drawn, config=config)
-    rows = [raw.values for raw in raw_rows(drawn) if raw.values is not None]
-    for row, tests in zip(rows, TASKS.values(), strict=True):
-        row["gold"] = [share_passed(answer, tests) for answer in row["responses"]]
-    golds = [gold for row in rows for gold in row["gold"]]
-    said: dict[str, Any] = {"policy": told.policy, "tasks": len(rows), "n": told.n, "seed": told.seed}
-    said |= {"gold": sum(golds) / len(golds), "passed_all": sum(gold == 1 for gold in golds)}
-    said["solved"] = sum(max(row["gold"]) == 1 for row in rows)
-    if told.reward_model:
-        found = outweigh.select(told.reward_model, rows, out=told.work / "picks.jsonl", seed=told.seed)
-        curve = found["best_of_n"]
-        said["curves"] = {name: each.gold.value for name, each in curve.curves.items()}
-        said["gains"] = {name: [each.value, each.low, each.high] for name, each in curve.gains.items()}
-    print(json.dumps(said), flush=True)
+    tests = list(TASKS.values())
+    asked = [f"Write a Python function {task}. Answer with code alone." for task in TASKS]
+    rows = judged(told, asked, lambda place, answer: share_passed(answer, tests[place]))
+    passed = sum(gold == 1 for row in rows for gold in row["gold"])
+    solved = sum(max(row["gold"]) == 1 for row in rows)
+    tell(told_of(told, rows) | {"passed_all": passed, "solved": solved})
 
 
 if __name__ == "__main__":
