@@ -11,7 +11,7 @@ import outweigh
 from outweigh.data.config import TokenConfig
 from outweigh.data.pairs import PairSet
 from outweigh.errors import ConfigError
-from outweigh.models.ensemble import COMBINE, Ensemble, averaged, load_scorer
+from outweigh.models.ensemble import COMBINE, Ensemble, averaged, load_scorer, members_of
 from outweigh.models.reward import RewardModel
 from outweigh.training.config import TrainConfig
 from outweigh.training.fit import fit
@@ -39,9 +39,9 @@ def loaded(members):
 
 def test_the_combinations_written_out():
     reward_MN = np.array([[1.0, 2.0], [3.0, 2.0]])
-    assert COMBINE["mean"](reward_MN).tolist() == [2.0, 2.0]
-    assert COMBINE["wco"](reward_MN).tolist() == [1.0, 2.0]
-    assert COMBINE["uwo"](reward_MN).tolist() == [2.0 - 0.5 * 1.0, 2.0]
+    assert COMBINE["mean"](reward_MN, 0.5).tolist() == [2.0, 2.0]
+    assert COMBINE["wco"](reward_MN, 0.5).tolist() == [1.0, 2.0]
+    assert COMBINE["uwo"](reward_MN, 0.5).tolist() == [2.0 - 0.5 * 1.0, 2.0]
 
 
 def test_a_models_level_is_the_mean_reward_of_its_first_pairs(members, wordy_pairs):
@@ -99,3 +99,17 @@ def test_what_can_not_be_taken_together_is_refused(members):
     with pytest.raises(ConfigError, match="does not say at what level its rewards lie"):
         Ensemble([one, other], "wco")
     assert Ensemble([one, other], "mean").score(PROMPTS, TEXTS).shape == (3,)
+    for name in ("uwo(much):A,B", "uwo(-1):A,B", "mean(0.1):A,B"):
+        with pytest.raises(ConfigError, match="want the penalty of uwo"):
+            members_of(name)
+
+
+def test_a_name_says_the_penalty_of_disagreement(members):
+    names = ",".join(map(str, members))
+    assert members_of("uwo:A,B") == ("uwo", 0.5, ["A", "B"])
+    assert members_of("a/b:c") == (None, 0.5, ["a/b:c"]) and members_of("http://h/x")[0] is None
+    mean, half, tenth = (
+        load_scorer(f"{how}:{names}").score(PROMPTS, TEXTS) for how in ("mean", "uwo", "uwo(0.1)")
+    )
+    np.testing.assert_allclose(mean - tenth, (mean - half) / 5, atol=1e-6)
+    assert (mean - half).max() > 1e-6

@@ -89,3 +89,15 @@ def test_unknown_presets_forms_and_ranges_are_refused():
         cosine_cap(double(0.5), form="round")
     with pytest.raises(ConfigError, match=r"got low 6 and high 5"):
         random_cap(torch.arange(2), torch.tensor(0), low=6, high=5)
+    with pytest.raises(ConfigError, match=r"got low -0.1 and high 5, want 0 < low"):
+        random_cap(torch.arange(2), torch.tensor(0), low=-0.1, high=5)
+
+
+def test_a_preset_brings_the_form_that_it_was_made_for():
+    # raw, 30 / (.6 + .001) - 25; angular, 20 / (1 - arccos(.6) / pi + .001) - 15
+    assert cosine_cap(double(0.6), preset="dialogue-dpo").item() == pytest.approx(30 / 0.601 - 25)
+    angle = 1 - math.acos(0.6) / math.pi
+    assert cosine_cap(double(0.6)).item() == pytest.approx(20 / (angle + 0.001) - 15)
+    assert cosine_cap(double(0.6), preset="dialogue-dpo", form="angular").item() == pytest.approx(
+        30 / (angle + 0.001) - 25
+    )

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from outweigh.errors import ConfigError
-from outweigh.objectives.sources import Bound, bind
+from outweigh.objectives.sources import Bound, bind, named
 
 
 def from_columns(key, spec, **columns):
@@ -71,6 +71,33 @@ def test_what_can_not_be_bound_names_the_choices():
         bind("margin", "strength", {"margin"})
     with pytest.raises(ConfigError, match="unknown option clipp, want scale, clip"):
         bind("margin", {"source": "strength", "clipp": 1}, {"strength"})
+
+
+@pytest.mark.parametrize(
+    ("key", "spec", "said"),
+    [
+        ("margin", {"source": "batch", "threshold": "median"}, "threshold: got 'median', want mean, none"),
+        (
+            "margin",
+            {"source": "batch", "scale": "much"},
+            "margin from 'batch': scale: got 'much', want a number",
+        ),
+        ("margin", {"source": "strength", "clip": -1}, "clip: got -1, want 0 or more"),
+        ("flip_rate", {"source": "robust", "rate": 0.7}, "rate: got 0.7"),
+        ("cap", {"source": "cosine", "form": "round"}, "form: got 'round', want angular or raw"),
+        ("cap", {"source": "length", "preset": "poetry"}, "preset: got 'poetry', want one of dialogue"),
+        ("cap", {"source": "random", "seed": -1}, "cap from 'random': "),
+        ("cap", {"source": "random", "low": -0.001}, "want 0 < low <= high"),
+        (
+            "cap",
+            {"source": "length", "beta": "auto", "beta1": 99, "preset": "dialogue"},
+            "beta auto finds what beta1, preset says",
+        ),
+    ],
+)
+def test_options_out_of_their_range_are_refused_before_any_data_is_read(key, spec, said):
+    with pytest.raises(ConfigError, match=said):
+        named(key, spec)
 
 
 def test_what_the_trainer_gives_and_what_the_texts_give_need_no_column():

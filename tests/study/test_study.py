@@ -269,8 +269,33 @@ def test_a_study_that_means_nothing_is_refused_before_anything_runs(grid, tmp_pa
 def test_an_unknown_source_is_refused_before_the_first_cell(grid, tmp_path, monkeypatch):
     monkeypatch.setattr(cells, "run_cell", lambda *arguments: pytest.fail("a cell ran"))
     study = configured(Study, grid | {"methods": {"plain": {}, "odd": {"margin": "strenth"}}}, "here")
-    with pytest.raises(ConfigError, match="margin: got 'strenth', want a number or one of"):
+    with pytest.raises(ConfigError, match="methods odd: margin: got 'strenth', want a number or one of"):
         run_study(study, out=tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [
+        ({"auxiliary": {"centering": 0.1}}, "auxiliary: got centering, want centring"),
+        ({"objective": "listwise"}, "objective listwise: a study's data are pairs"),
+        (
+            {"loss_at": "tokens", "dropout": 0.1, "contrast": {"kind": "simcse"}},
+            "loss_at tokens: is of pairs",
+        ),
+        ({"method": "frozen", "gradient_checkpointing": True}, "saves nothing with method frozen"),
+        ({"device_pairs": 5}, "batch_pairs: got 16, want a multiple of device_pairs"),
+        ({"margin": {"source": "batch", "threshold": "median"}}, "threshold: got 'median'"),
+        ({"trainer": {"nonsense": 1}}, "trainer: .*nonsense"),
+        ({"patience": 2, "validation": 0.0}, "patience: got validation 0"),
+        ({"schedule": "steep"}, "steep"),
+    ],
+)
+def test_what_no_cell_could_train_is_refused_before_the_first_one(grid, tmp_path, monkeypatch, method, said):
+    monkeypatch.setattr(cells, "run_cell", lambda *arguments: pytest.fail("a cell ran"))
+    with pytest.raises(ConfigError, match=said):
+        run_study(
+            configured(Study, grid | {"methods": {"plain": {}, "odd": method}}, "here"), out=tmp_path / "out"
+        )
 
 
 def test_a_failed_cell_is_named_and_the_others_stand_in_the_table(grid, tmp_path, capsys):

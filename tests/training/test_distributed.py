@@ -51,21 +51,22 @@ SETTINGS = {
     "batch sum, accumulated": {"auxiliary": {"batch-sum": 0.5}, "device_pairs": 2},
     "simcse, accumulated": SIMCSE | {"device_pairs": 2},
     "swav": SWAV,
-    "metarm, accumulated": {"meta": {"rho": 0.05, "responses": 3, "prompts": 4}, "device_pairs": 2},
+    "metarm, accumulated": {"meta": {"rho": 0.05, "responses": 3, "prompts": 5}, "device_pairs": 2},
 }
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SETTINGS)
 def test_two_processes_train_the_model_that_one_trains(tiny_llama, lively_bert, wordy_pairs, tmp_path, name):
-    # what is of the optimizer step is of both processes' pairs, in one batch a process or in several
+    # what is of the optimizer step is of both processes' pairs, in one batch a process or in several; of 42
+    # pairs the last step has two, and what fills it up on the second process counts for nothing
     settings = dict(SETTINGS[name])
     settings["backbone"] = str(lively_bert if "contrast" in settings else tiny_llama)
     if "meta" in settings:
         shifted = [{"prompt": f"Ask {n}.", "responses": [f"{n}.", "Please.", "Now!"]} for n in range(9)]
         (tmp_path / "shifted.jsonl").write_text("".join(json.dumps(row) + "\n" for row in shifted))
         settings["meta"] = settings["meta"] | {"data": str(tmp_path / "shifted.jsonl")}
-    (tmp_path / "rows.json").write_text(json.dumps(wordy_pairs))
+    (tmp_path / "rows.json").write_text(json.dumps(wordy_pairs[:53]))
     (tmp_path / "train.py").write_text(SCRIPT)
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
     runs = {"two": (launch, settings), "one": ([sys.executable], settings | {"device_pairs": None})}

@@ -11,6 +11,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from outweigh.data.config import TokenConfig
 from outweigh.data.pairs import PairSet
+from outweigh.data.records import Message, Ranking
 from outweigh.errors import ConfigError
 from outweigh.training.config import MetaConfig, TrainConfig
 from outweigh.training.fit import fit
@@ -128,6 +129,17 @@ def test_the_length_of_the_step_is_rho(tiny_llama, wordy_pairs, shifted, tmp_pat
         changes.append(fit(pairs, config, tmp_path / str(rho)).results["log"][0]["meta_change"])
     # to first order the change is rho |H direction| / |gradient|
     assert changes[1] == pytest.approx(10 * changes[0], rel=0.3)
+
+
+def test_a_listwise_training_tells_what_the_step_does(tiny_llama, shifted, tmp_path):
+    said = [(Message("assistant", each),) for each in ("Please.", "Give me tea.", "Now.")]
+    rankings = [
+        Ranking((Message("user", f"Ask {row}."),), tuple(said), (0.0, 1.0, 2.0), row, f"rows:{row + 1}")
+        for row in range(8)
+    ]
+    config = configured(tiny_llama, objective="listwise", meta=MetaConfig(data=str(shifted), eta=0.0))
+    trained = fit(rankings, config, tmp_path)
+    assert trained.results["log"][0]["meta_change"] == 0 and "meta-idle" in trained.results["alarms"]
 
 
 def test_what_the_step_can_not_do_is_refused_before_training(

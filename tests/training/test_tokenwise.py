@@ -33,10 +33,18 @@ def test_gaps_begin_where_texts_differ_and_end_with_the_longer_one():
     ids = [[7, 1, 2, 3], [7, 1, 9], [5], [5, 6]]
     rewards = [torch.tensor([0.0, 1.0, 2.0, 5.0]), torch.tensor([0.0, 0.5, 1.5]), torch.tensor([2.0]),
                torch.tensor([1.0, 4.0])]  # fmt: skip
-    found = token_gaps(rewards, ids)
+    found = token_gaps(rewards, ids, [1, 1, 0, 0])
     assert found.gap.tolist() == [0.5, 3.5, 1.0, -2.0]  # the shorter one's last reward goes on
     assert found.pair.tolist() == [0, 0, 1, 1] and found.sizes.tolist() == [2, 2]
     assert mean_by_pair(found.gap, found).tolist() == [2.0, -0.5]
+
+
+def test_gaps_are_of_the_responses_where_prompts_were_cut_at_different_places():
+    # the longer response's prompt lost its first two tokens: both responses begin with 1 and differ after it
+    ids = [[7, 8, 9, 1, 2], [9, 1, 3, 4, 5]]
+    rewards = [torch.arange(5.0), 10 * torch.arange(5.0)]
+    found = token_gaps(rewards, ids, [3, 1])
+    assert found.gap.tolist() == [4 - 20, 4 - 30, 4 - 40]
 
 
 @pytest.mark.parametrize(("one", "other", "shared"), [("abc", "abd", 2), ("ab", "abc", 2), ("", "a", 0)])

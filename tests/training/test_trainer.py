@@ -50,7 +50,7 @@ def test_a_tiny_model_learns_what_the_pairs_agree_on(tiny_llama, wordy_pairs, tm
 @pytest.mark.parametrize("evaluations", [1, 3, 4, 7])
 def test_the_last_evaluation_is_at_the_last_step_and_there_are_no_more_than_asked_for(evaluations, tmp_path):
     config = TrainConfig(epochs=2, evaluations=evaluations)
-    told = training_arguments(config, tmp_path, 1e-5, 95 * config.batch_pairs, True)
+    told = training_arguments(config, tmp_path, 95 * config.batch_pairs, True)
     at = {*range(told.eval_steps, 190, int(told.eval_steps)), 190}
     assert len(at) == evaluations
 

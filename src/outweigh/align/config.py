@@ -1,11 +1,12 @@
 """What a policy's training can be told. Imports nothing heavy."""
 
+import math
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from outweigh.align.shaping import ShapingConfig
 from outweigh.errors import ConfigError
-from outweigh.training.config import FitConfig, TrainConfig
+from outweigh.training.config import ABOVE_0, FitConfig, TrainConfig, check_limits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,11 +29,8 @@ class DPOConfig(FitConfig):
     """Log-ratios as means over the response's tokens; None: sums for logistic, means for squared, as TRL."""
 
     def __post_init__(self) -> None:
-        if not self.beta > 0:
-            raise ConfigError(f"beta: got {self.beta}, want more than 0.")
-        for name, known in (("method", ("full", "lora")), ("loss", ("logistic", "squared"))):
-            if getattr(self, name) not in known:
-                raise ConfigError(f"{name}: got {getattr(self, name)!r}, want {' or '.join(known)}.")
+        super().__post_init__()
+        check_limits(self, "", {"beta": (ABOVE_0, math.inf)})
         for name in ("margin", "flip_rate", "cap"):
             if self.loss == "squared" and getattr(self, name) not in ("auto", "none", None):
                 raise ConfigError(f"loss squared: takes no {name}, want none; or loss logistic.")

@@ -33,7 +33,7 @@ from outweigh.training.derived import prepared
 from outweigh.training.fit import GUARDED, Rows, check_finite, course, run_training, token_rows
 from outweigh.training.items import Items, check_steps, items_of, objective_of
 from outweigh.training.method import merged, trainable
-from outweigh.training.trainer import Objective
+from outweigh.training.objective import Objective
 
 logger = logging.getLogger(__name__)
 
@@ -107,9 +107,9 @@ def _trainer(
     callbacks: Sequence[TrainerCallback],
 ) -> tuple[PolicyTrainer, AlarmCallback, float]:
     """The trainer, its alarms, and the seconds that the reference has taken."""
-    rate = RATES[config.method] if config.learning_rate is None else config.learning_rate
     watched = rows.watch is not None
-    args = training_arguments(config.training, output / "checkpoints", rate, len(rows.train), watched)
+    args = training_arguments(config.training, output / "checkpoints", len(rows.train), watched)
+    args.learning_rate = RATES[config.method] if config.learning_rate is None else config.learning_rate
     started = time.monotonic()
     with args.main_process_first(desc="reference"):  # it has its device by now; the others find it cached
         reference = reference_log_probabilities(

@@ -41,7 +41,7 @@ def main(arguments: Sequence[str]) -> None:
     from outweigh.steps.plan import planned
 
     if told.common.dry_run:
-        names = [name for model in told.model for name in members_of(model)[1]]
+        names = [name for model in told.model for name in members_of(model).names]
         here = [name for name in names if not is_server(name)]
         if not here:
             return show(told.common, {"served": names}, [f"Every text would be sent to {', '.join(names)}."])

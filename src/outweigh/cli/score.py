@@ -16,7 +16,7 @@ class Score:
     model: tyro.conf.Positional[str]
     """A reward model: a folder, a Hub name, or the URL of a served one, http://.../get_reward (OpenRLHF; add
     #NAME of the tokenizer that renders for it) or .../classify (vLLM); or several as one: mean:A,B, wco:A,B
-    (worst case), uwo:A,B (less the variance) or warm:A,B (average weights)."""
+    (worst case), uwo:A,B (less half of the variance; uwo(0.1):A,B a tenth) or warm:A,B (mean weights)."""
     data: tyro.conf.Positional[str]
     """File, folder or Hub data set of pairs or of rows with `responses`."""
     out: Path

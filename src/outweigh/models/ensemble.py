@@ -1,7 +1,9 @@
 """Several reward models as one: their mean, or less where they disagree; or the average of their weights."""
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,15 +14,18 @@ from outweigh.models.reward import RewardModel, Scorer
 from outweigh.models.served import ServedReward
 from outweigh.servers.config import ServerConfig, is_server
 
-PENALTY = 0.5  # of the variance; what the source has for best-of-n, and 0.1 for reinforcement learning
+PENALTY = 0.5
+"""Of the variance, in uwo: what the source has for best-of-n; for reinforcement learning it has 0.1."""
 
-COMBINE: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "mean": lambda reward_MN: reward_MN.mean(axis=0),
-    "wco": lambda reward_MN: reward_MN.min(axis=0),
-    "uwo": lambda reward_MN: reward_MN.mean(axis=0) - PENALTY * reward_MN.var(axis=0),
+COMBINE: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
+    "mean": lambda reward_MN, penalty: reward_MN.mean(axis=0),
+    "wco": lambda reward_MN, penalty: reward_MN.min(axis=0),
+    "uwo": lambda reward_MN, penalty: reward_MN.mean(axis=0) - penalty * reward_MN.var(axis=0),
 }
-"""Rewards (M, N) -> (N,). wco: the worst case; uwo: the mean less the variance.
+"""Rewards (M, N) -> (N,). wco: the worst case; uwo: the mean less the variance times the penalty.
 Source: Coste et al. 2023, arXiv:2310.02743."""
+NAMED = re.compile(r"(\w+)(?:\(([^)]*)\))?:(.+)")
+"""How an ensemble is named: `mean:A,B`, or with its penalty `uwo(0.1):A,B`."""
 WARM = "warm"
 
 
@@ -34,7 +39,7 @@ class Ensemble(Scorer):
         ConfigError: no such combination, fewer than two members, or, but for the mean, one of unknown level.
     """
 
-    def __init__(self, members: Sequence[Scorer], combine: str = "mean") -> None:
+    def __init__(self, members: Sequence[Scorer], combine: str = "mean", *, penalty: float = PENALTY) -> None:
         if combine not in COMBINE:
             raise ConfigError(f"ensemble: got {combine!r}, want one of {', '.join((*COMBINE, WARM))}.")
         if len(members) < 2:
@@ -46,13 +51,14 @@ class Ensemble(Scorer):
             )
         self.members = members
         self.combine = combine
+        self.penalty = penalty
 
     def score_with_spread(self, texts: Sequence[tuple[Text, Text]]) -> tuple[np.ndarray, np.ndarray]:
         """Reward of each (prompt, response), and the std over the models, float64 (N,) each."""
         levels = [member.origin.level if member.origin else 0.0 for member in self.members]
         each = zip(self.members, levels, strict=True)
         reward_MN = np.stack([member.score_texts(texts) - level for member, level in each])
-        return COMBINE[self.combine](reward_MN), reward_MN.std(axis=0)
+        return COMBINE[self.combine](reward_MN, self.penalty), reward_MN.std(axis=0)
 
     def score_texts(self, texts: Sequence[tuple[Text, Text]]) -> np.ndarray:
         """Reward of each (prompt, response), float64 (N,)."""
@@ -82,14 +88,36 @@ def averaged(members: Sequence[Scorer]) -> RewardModel:
     return first
 
 
-def members_of(name: str | Path) -> tuple[str | None, list[str]]:
-    """How a name combines models, and which: `uwo:A,B` is uwo of A and B; others are one model."""
-    how, colon, names = str(name).partition(":")
-    return (how, names.split(",")) if colon and how in (*COMBINE, WARM) else (None, [str(name)])
+class Members(NamedTuple):
+    """How a name combines models, None for one alone, with which penalty, and which they are."""
+
+    combine: str | None
+    penalty: float
+    names: list[str]
+
+
+def members_of(name: str | Path) -> Members:
+    """What a name says: `uwo:A,B` is uwo of A and B, `uwo(0.1):A,B` with that penalty; others are one model.
+
+    Raises:
+        ConfigError: the penalty is no number of 0 or more, or not uwo's.
+    """
+    found = NAMED.fullmatch(str(name))
+    if found is None or found[1] not in (*COMBINE, WARM):
+        return Members(None, PENALTY, [str(name)])
+    combine, told, names = found.groups()
+    try:
+        penalty = PENALTY if told is None else float(told)
+    except ValueError:
+        penalty = -1.0
+    if penalty < 0 or (told is not None and combine != "uwo"):
+        raise ConfigError(f"ensemble {name}: got ({told}), want the penalty of uwo, as in uwo(0.1):A,B.")
+    return Members(combine, penalty, names.split(","))
 
 
 def load_scorer(name: str | Path | Scorer, server: ServerConfig | None = None) -> Scorer:
-    """A reward model, or several as `mean:A,B`, `wco:A,B`, `uwo:A,B` or `warm:A,B`; one in memory as it is.
+    """A reward model, or several as `mean:A,B`, `wco:A,B`, `uwo:A,B`, `uwo(0.1):A,B` with its penalty, or
+    `warm:A,B`; one in memory as it is.
 
     Each is a folder, a Hub name, or the URL of a served one (see `ServedReward`), asked as `server` says.
 
@@ -99,8 +127,8 @@ def load_scorer(name: str | Path | Scorer, server: ServerConfig | None = None) -
     """
     if isinstance(name, Scorer):
         return name
-    how, names = members_of(name)
+    how, penalty, names = members_of(name)
     members = [ServedReward(each, server) if is_server(each) else RewardModel.load(each) for each in names]
     if how is None:
         return members[0]
-    return averaged(members) if how == WARM else Ensemble(members, how)
+    return averaged(members) if how == WARM else Ensemble(members, how, penalty=penalty)

@@ -57,7 +57,7 @@ def length_cap(
 def cosine_cap(
     cosine: Tensor,
     *,
-    form: str = "angular",
+    form: str | None = None,
     preset: str = "dialogue",
     beta1: float | None = None,
     beta2: float = BETA2,
@@ -65,14 +65,16 @@ def cosine_cap(
 ) -> Tensor:
     """Cap from the cosine of the two texts' embeddings, as an angular similarity or raw.
 
-    `form` angular is what the authors' reward models use, raw what their DPO does; both take a negative
-    cosine for 0, where raw would divide by nothing. The presets were fitted to BERT's [CLS].
+    `form` angular is what the authors' reward models use, raw what their DPO does; None: what the preset was
+    made for. Both take a negative cosine for 0, where raw would divide by nothing. The presets were fitted to
+    BERT's [CLS].
 
     Raises:
         ConfigError: no such form or preset.
     Source: arXiv:2404.00978, authors' code; the clamp of the raw form is ours.
     """
     beta1, beta3 = betas("cosine", preset, beta1, beta3)
+    form = form or ("raw" if preset.endswith("-dpo") else "angular")
     return prior_cap(similarity(cosine, form), beta1=beta1, beta2=beta2, beta3=beta3)
 
 
@@ -99,11 +101,11 @@ def random_cap(item: Tensor, step: Tensor, *, low: float = 4.0, high: float = 5.
     6 in summarisation.
 
     Raises:
-        ConfigError: low is above high.
+        ConfigError: low is not above 0, or above high.
     Source: arXiv:2404.00978, ablation.
     """
-    if low > high:
-        raise ConfigError(f"cap from 'random': got low {low} and high {high}, want low at most high.")
+    if not 0 < low <= high:
+        raise ConfigError(f"cap from 'random': got low {low} and high {high}, want 0 < low <= high.")
     at = int(step)
     drawn = [np.random.default_rng((seed, at, place)).uniform(low, high) for place in item.tolist()]
     return torch.tensor(drawn, dtype=torch.float32, device=item.device)

@@ -7,7 +7,7 @@ its options: `margin: strength`, `margin: 0.5`, `margin: {source: strength, scal
 from collections.abc import Callable, Collection, Mapping
 from inspect import signature
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args, get_type_hints
 
 import torch
 from torch import Tensor
@@ -30,6 +30,12 @@ LARGEST_FLIP_RATE = 0.499
 """At 0.5 a label says nothing and the optimum gap is 0; past it the label would be the wrong one."""
 LEAST_CAP = 1e-3
 """A capped gap rests at half its cap: under 0 the loss would prefer the rejected response."""
+LIMITS = {
+    "flip_rate": (0.0, LARGEST_FLIP_RATE),
+    "weight": (0.0, torch.inf),
+    "cap": (LEAST_CAP, torch.inf),
+}
+"""What the pairwise equation takes; a margin may be any number."""
 
 
 OF_STEP = ("step_gap", "step_sum")
@@ -95,7 +101,11 @@ def scaled(column: Tensor, *, scale: float = 1.0, clip: float | None = None) -> 
 
     Source: with strength, arXiv:2401.06080 section 2.5, which uses the raw signed mean (scale 1, no clip)
         and advises that margins stay fairly small; scale and clip are ours.
+    Raises:
+        ConfigError: the clip is below 0.
     """
+    if clip is not None and clip < 0:
+        raise ConfigError(f"margin, clip: got {clip}, want 0 or more.")
     margin = scale * column
     return margin if clip is None else margin.clamp(-clip, clip)
 
@@ -273,7 +283,32 @@ def named(key: str, spec: Spec) -> Bound | float | None:
         raise ConfigError(
             f"{key} from {name!r}: unknown option {', '.join(unknown)}, want {', '.join(known) or 'none'}."
         )
-    return Bound(name, source.function, needs, options, fit)
+    bound = Bound(name, source.function, needs, options, fit)
+    _try(key, bound)
+    return bound
+
+
+def _try(key: str, bound: Bound) -> None:
+    """Nothing, once the source takes its options: it is called with two made-up pairs.
+
+    Raises:
+        ConfigError: it does not, as where an option is of the wrong type or out of its range.
+    """
+    whole = ("item", "step")
+    columns = {need: torch.ones(2, dtype=torch.long if need in whole else None) for need in bound.needs}
+    numbers = [name for name, hint in get_type_hints(bound.function).items() if str not in _types(hint)]
+    try:
+        for name in {*numbers} & {*bound.options}:
+            if isinstance(bound.options[name], str):
+                raise TypeError(f"{name}: got {bound.options[name]!r}, want a number.")
+        bound(columns | {"step": torch.ones(1, dtype=torch.long)})
+    except (TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise ConfigError(f"{key} from {bound.name!r}: {reason}.") from None
+
+
+def _types(hint: Any) -> set[Any]:
+    return {hint, *get_args(hint)}
 
 
 def _asked_fit(key: str, name: str, source: Source, options: dict[str, Any]) -> Fit | None:
@@ -284,15 +319,13 @@ def _asked_fit(key: str, name: str, source: Source, options: dict[str, Any]) -> 
         return None
     if (asked := options.pop("beta")) != "auto":
         raise ConfigError(f"{key} from {name!r}, beta: got {asked!r}, want auto; or give beta1 and beta3.")
+    if given_too := sorted({"preset", "beta1", "beta3"} & {*options}):
+        raise ConfigError(f"{key} from {name!r}: beta auto finds what {', '.join(given_too)} says. Name one.")
     return source.fit
 
 
 def _number(key: str, value: float) -> float:
-    lowest, highest = {
-        "flip_rate": (0.0, LARGEST_FLIP_RATE),
-        "weight": (0.0, torch.inf),
-        "cap": (LEAST_CAP, torch.inf),
-    }.get(key, (-torch.inf, torch.inf))
+    lowest, highest = LIMITS.get(key, (-torch.inf, torch.inf))
     if not lowest <= value <= highest:
         raise ConfigError(f"{key}: got {value}, want a number from {lowest} to {highest}.")
     return value

@@ -43,7 +43,7 @@ def planned(
     of 64 sampled texts, scaled: expect them to be right within a factor of two.
     """
     pairs = read_pairs(data, on_bad_rows=on_bad_rows)
-    _, (model, *others) = members_of(model)  # of several as one the first is timed
+    model, *others = members_of(model).names  # of several as one the first is timed
     passes *= 1 + len(others)
     tokenizer = load_tokenizer(model)
     sampled = RewardModel(load_classifier(model, tokenizer, layers=layers), tokenizer, tokens)
@@ -93,7 +93,7 @@ def planned_scoring(
             sample[place : place + 1] = [text] if place < SAMPLE else []
     if not sample:
         raise DataError("no row can be scored: all are bad, and skipped.")
-    names = [each for model in models for each in members_of(model)[1]]
+    names = [each for model in models for each in members_of(model).names]
     for name in names:
         if is_server(name):
             continue  # what it takes there is not ours to tell

@@ -132,7 +132,7 @@ def _check_meta(config: RLConfig, reward: TrainConfig | None, pairs: Data | None
             f"pairs: the reward model {name} is served, and MetaRM needs its weights. Name its folder or Hub "
             "name as the reward model, or leave pairs out: the rounds then keep it as it is."
         )
-    if members_of(name)[0] is not None:
+    if members_of(name).combine is not None:
         raise ConfigError("pairs: several reward models as one can't be trained further. Name a single one.")
     if reward is not None and (taken := set_by_rounds(reward)):
         raise ConfigError(

@@ -5,15 +5,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from outweigh.data.fields import OPTIONAL
 from outweigh.data.writing import replaced_whole
-from outweigh.errors import OutweighError, TrainingError
+from outweigh.errors import ConfigError, OutweighError, TrainingError
 from outweigh.steps.record import headed, write_json
 from outweigh.study.cells import run_cells
 from outweigh.study.config import Cell, Study, read_study
 from outweigh.study.plot import draw_gains
 from outweigh.study.table import markdown, study_lines
+from outweigh.training.arguments import training_arguments
 from outweigh.training.contrast import check_contrast
-from outweigh.training.items import asked_columns
+from outweigh.training.items import asked_columns, objective_of
 
 Told = Callable[[Cell, dict[str, Any] | OutweighError, bool], None]
 
@@ -33,9 +35,7 @@ def run_study(
     """
     study = study if isinstance(study, Study) else read_study(Path(study))
     for method in study.methods:  # before an hour has passed
-        training = study.training(method, seed=0)
-        asked_columns(training)
-        check_contrast(training)
+        _check(study, method)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     found: dict[Cell, dict[str, Any]] = {}
@@ -57,6 +57,23 @@ def run_study(
             f"are in {out / 'table.md'}."
         )
     return results
+
+
+def _check(study: Study, method: str) -> None:
+    """Nothing, once each cell of the method can be trained, whatever its data.
+
+    Raises:
+        ConfigError: it can't.
+    """
+    try:
+        training = study.training(method, seed=0)
+        if training.objective == "listwise":
+            raise ConfigError("objective listwise: a study's data are pairs, want pairs.")
+        objective_of(training, [*asked_columns(training), *OPTIONAL])
+        check_contrast(training)
+        training_arguments(training, Path("unused"), training.batch_pairs, training.validation > 0)
+    except ConfigError as error:
+        raise ConfigError(f"methods {method}: {error}") from None
 
 
 def _written(

@@ -13,10 +13,8 @@ from outweigh.models.precision import autocast_dtype, default_device
 from outweigh.training.config import TrainConfig
 
 
-def training_arguments(
-    config: TrainConfig, output: Path, rate: float, items: int, watched: bool
-) -> TrainingArguments:
-    """transformers' arguments for this configuration.
+def training_arguments(config: TrainConfig, output: Path, items: int, watched: bool) -> TrainingArguments:
+    """transformers' arguments for this configuration; a learning rate that it leaves open is to be set.
 
     Raises:
         ConfigError: batch_pairs is no multiple of device_pairs over all devices, or an argument is unknown.
@@ -36,7 +34,7 @@ def training_arguments(
         "per_device_train_batch_size": at_once,
         "gradient_accumulation_steps": config.batch_pairs // (at_once * world),
         "num_train_epochs": config.epochs,
-        "learning_rate": rate,
+        "learning_rate": config.learning_rate or 0.0,
         "warmup_steps": config.warmup_fraction,
         "lr_scheduler_type": config.schedule,
         "weight_decay": config.weight_decay,

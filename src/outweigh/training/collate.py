@@ -17,6 +17,7 @@ class Collator:
         starts     (R,)  tokens before each response
         ranks      (R,)  lower is better
         item       (B,)  place among the items
+        counted    (B,)  whether it is an item of the step, or a repeat: see `mark_repeats`
         column_*   (B,)  float32
 
     Only tensors, so that moving a batch to its device stays cheap.
@@ -35,6 +36,7 @@ class Collator:
             "starts": torch.tensor([start for example in examples for start in example["response_starts"]]),
             "ranks": torch.tensor([rank for example in examples for rank in example["ranks"]]),
             "item": torch.from_numpy(items),
+            "counted": torch.ones(len(items), dtype=torch.bool),
             **{f"column_{name}": torch.from_numpy(values[items]) for name, values in self.columns.items()},
         }
 

@@ -1,11 +1,34 @@
 """What a training run can be told, a line of meaning under each field. Imports nothing heavy."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from outweigh.data.config import TokenConfig
 from outweigh.errors import ConfigError
 from outweigh.objectives.spec import Spec
+
+Limits = Mapping[str, tuple[float, float]]
+"""Of fields, the least and the largest that they may be."""
+ABOVE_0 = 1e-300  # the least number that is more than nothing
+
+
+def check_limits(config: Any, where: str, limits: Limits) -> None:
+    """Nothing, once each field is None or a number within its limits, and each choice one that there is.
+
+    Raises:
+        ConfigError: one is not.
+    """
+    for name, (least, most) in limits.items():
+        value = getattr(config, name)
+        if value is not None and not (isinstance(value, int | float) and least <= value <= most):
+            wanted = "more than 0" if least == ABOVE_0 else f"{least:g} or more"
+            wanted += "" if most == math.inf else f", and at most {most:g}"
+            raise ConfigError(f"{where}{name}: got {value!r}, want {wanted}.")
+    for name, hint in get_type_hints(type(config)).items():
+        if get_origin(hint) is Literal and (value := getattr(config, name)) not in get_args(hint):
+            raise ConfigError(f"{where}{name}: got {value!r}, want {' or '.join(map(str, get_args(hint)))}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +43,9 @@ class SimilarityConfig:
     """Prompt and response, or the response alone."""
     max_tokens: int = 512
     """Longer texts lose the left of their prompt first."""
+
+    def __post_init__(self) -> None:
+        check_limits(self, "similarity ", {"max_tokens": (1, math.inf)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,10 +65,10 @@ class MetaConfig:
     """Factor of the gradient instead; the paper's 5e-6 moves a model of 20M parameters not at all."""
 
     def __post_init__(self) -> None:
-        if self.responses < 2 or self.prompts < 1:
-            raise ConfigError(
-                f"meta: got {self.responses} responses and {self.prompts} prompts, want at least 2 and 1."
-            )
+        limits = {"responses": (2, math.inf), "prompts": (1, math.inf)}
+        check_limits(self, "meta ", limits | {"rho": (ABOVE_0, math.inf), "eta": (0, math.inf)})
+        if self.eta is not None and self.rho != type(self).rho:
+            raise ConfigError(f"meta: got eta {self.eta} and rho {self.rho}, want one of them.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,11 +91,8 @@ class ContrastConfig:
     """Of Sinkhorn's iteration."""
 
     def __post_init__(self) -> None:
-        for name, known in (("kind", ("none", "simcse", "swav")), ("of", ("responses", "differences"))):
-            if getattr(self, name) not in known:
-                raise ConfigError(
-                    f"contrast {name}: got {getattr(self, name)!r}, want one of {', '.join(known)}."
-                )
+        above = ("coefficient", "temperature", "prototypes", "epsilon", "rounds")
+        check_limits(self, "contrast ", dict.fromkeys(above, (ABOVE_0, math.inf)))
         own = {"none": (), "simcse": ("of", "coefficient", "temperature")}.get(self.kind)
         for each in fields(self):
             if (
@@ -78,10 +101,17 @@ class ContrastConfig:
                 and getattr(self, each.name) != each.default
             ):
                 raise ConfigError(f"contrast {each.name}: has no meaning with kind {self.kind}.")
-        for name in ("coefficient", "temperature", "prototypes", "epsilon", "rounds"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ConfigError(f"contrast {name}: got {value}, want more than 0.")
+
+
+LIMITS: Limits = {
+    **dict.fromkeys(("batch_pairs", "device_pairs", "patience", "save_every_steps"), (1, math.inf)),
+    **dict.fromkeys(("lora_rank", "lora_alpha"), (1, math.inf)),
+    **dict.fromkeys(("learning_rate", "weight_decay", "max_grad_norm", "evaluations", "seed"), (0, math.inf)),
+    "epochs": (ABOVE_0, math.inf),
+    "warmup_fraction": (0, 1),
+    "dropout": (0, 0.99),
+    "validation": (0, 0.99),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +178,12 @@ class FitConfig:
     trainer: dict[str, Any] = field(default_factory=dict)
     """Any further transformers.TrainingArguments: report_to, fsdp, deepspeed, push_to_hub, optim, ..."""
 
+    def __post_init__(self) -> None:
+        check_limits(self, "", LIMITS)
+        if self.validation == 0 and (self.keep == "best" or self.patience is not None):
+            asked = "keep best" if self.patience is None else "patience"
+            raise ConfigError(f"{asked}: got validation 0, which leaves nothing to choose by. Raise it.")
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(FitConfig):
@@ -172,3 +208,12 @@ class TrainConfig(FitConfig):
     """The contrastive term; it needs dropout, which the paper has at 0.05."""
     beside: str | None = None
     """Folder of a plain training on the same pairs: an alarm tells where accuracy falls under its."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_limits(self, "", {"layers": (1, math.inf)})
+        for name, value in self.auxiliary.items():
+            if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+                raise ConfigError(f"auxiliary {name}: got {value!r}, want a number of 0 or more.")
+        if self.gradient_checkpointing and self.method == "frozen":
+            raise ConfigError("gradient_checkpointing: saves nothing with method frozen. Leave it off.")

@@ -12,11 +12,11 @@ from outweigh.data.config import TokenConfig
 from outweigh.data.records import Text
 from outweigh.errors import ConfigError
 from outweigh.models.features import DEPTH, Encoder, text_vectors
-from outweigh.objectives.sources import LIVE, Bound
+from outweigh.objectives.sources import COLUMN, LIMITS, LIVE, Bound
 from outweigh.training.config import SimilarityConfig, TrainConfig
 from outweigh.training.items import Items
+from outweigh.training.objective import Objective
 from outweigh.training.tokenwise import shared_tokens
-from outweigh.training.trainer import Objective
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ def prepared(
     """The items with every column that the objective reads; the objective fitted to them; what its caps are.
 
     Raises:
-        ConfigError: a cap is not above 0.
+        ConfigError: a cap is not above 0, or a column has what its argument can't be.
     """
     asked = [name for name in DERIVE if name in objective.reads and name not in items.columns]
     found = {name: DERIVE[name](items, dataset, config) for name in asked}
@@ -110,6 +110,7 @@ def prepared(
     kept = {
         name: column for name, column in items.columns.items() if name not in {*found} - {*objective.needs}
     }
+    check_columns(objective, columns)
     return items._replace(columns=kept), objective, check_caps(objective, columns)
 
 
@@ -121,6 +122,25 @@ def fitted(objective: Objective, columns: Mapping[str, Tensor]) -> Objective:
         if isinstance(source, Bound)
     }
     return objective._replace(**found)
+
+
+def check_columns(objective: Objective, columns: Mapping[str, Tensor]) -> None:
+    """Nothing, once a column that is taken for an argument of the loss has what that may be.
+
+    Raises:
+        ConfigError: a pair's value is out of its range.
+    """
+    for key, (lowest, highest) in LIMITS.items():
+        source = getattr(objective, key)
+        if isinstance(source, Bound) and source.name == COLUMN:
+            value_B = source(columns)
+            wrong = ~((lowest <= value_B) & (value_B <= highest))
+            if wrong.any():
+                place = int(wrong.nonzero()[0])
+                raise ConfigError(
+                    f"{key} from column {source.needs[0]!r}: got {value_B[place].item():.4g} at pair "
+                    f"{columns['item'][place].item()} (0-based), want {lowest:g} to {highest:g}."
+                )
 
 
 def check_caps(objective: Objective, columns: Mapping[str, Tensor]) -> dict[str, Any]:

@@ -67,7 +67,8 @@ def fit(
     the model read the data's texts, not others: it may not know their tokens.
 
     Raises:
-        ConfigError: the configuration does not fit itself, the data or the model. Before a model is loaded.
+        ConfigError: the configuration does not fit itself or the data, before a model is loaded; or the
+            model, as loss_at tokens an encoder.
         TrainingError: the output has a model already, or training ended without a finite loss.
         ModelError: the saved model does not give the trained model's rewards.
     """
@@ -87,13 +88,14 @@ def fit(
     plain = plain_course(config, items.key)
     items, objective, caps = prepared(objective, items, rows.train, config)
     meta = meta_step(config, renderer)
-    model, rate = _model(config, tokenizer)
+    args = training_arguments(config, output / "checkpoints", len(rows.train), rows.watch is not None)
+    model = _model(config, tokenizer)
+    args.learning_rate = learning_rate(model, config)
+    model = trainable(model, config)
     alarms = AlarmCallback(tokenizer, stop=config.stop_on_alarm, plain=plain)
     trainer = PairTrainer(
         model=model,
-        args=training_arguments(
-            config, output / "checkpoints", rate, len(rows.train), rows.watch is not None
-        ),
+        args=args,
         objective=objective,
         pad_token=tokenizer.pad_token_id,
         columns=items.columns,
@@ -122,8 +124,8 @@ def fit(
     return _saved(trainer, tokenizer, config, items, output, results, guarded)
 
 
-def _model(config: TrainConfig, tokenizer: Any) -> tuple[Any, float]:
-    """A model that is ready to be trained, and its learning rate."""
+def _model(config: TrainConfig, tokenizer: Any) -> Any:
+    """The model that is to be trained."""
     model = load_classifier(
         config.backbone,
         tokenizer,
@@ -132,8 +134,7 @@ def _model(config: TrainConfig, tokenizer: Any) -> tuple[Any, float]:
         trust_remote_code=config.trust_remote_code,
     )
     add_prototypes(model, config)
-    rate = learning_rate(model, config)
-    return trainable(model, config), rate
+    return model
 
 
 class Rows(NamedTuple):
@@ -181,7 +182,7 @@ def course(trainer: PairTrainer, rows: Rows, alarms: AlarmCallback) -> dict[str,
 def run_training(trainer: PairTrainer, config: TrainConfig, resume: bool) -> None:
     """Trains, from the newest whole checkpoint where there is one to resume, and takes the best weights."""
     trainer.remove_callback(PrinterCallback)
-    if config.patience is not None:
+    if config.patience is not None and trainer.eval_dataset is not None:
         trainer.add_callback(EarlyStoppingCallback(config.patience))
     checkpoint = newest_whole(Path(str(trainer.args.output_dir))) if resume else None
     if checkpoint:

@@ -15,7 +15,7 @@ from outweigh.data.tokens import Item
 from outweigh.errors import ConfigError, DataError
 from outweigh.objectives.sources import AUXILIARY, COLUMN, DERIVED, LIVE, SOURCES, Bound, bind, named
 from outweigh.training.config import TrainConfig
-from outweigh.training.trainer import Objective
+from outweigh.training.objective import Objective
 
 
 class Items(NamedTuple):
@@ -101,15 +101,11 @@ def objective_of(config: TrainConfig, columns: Collection[str]) -> Objective:
     """The configured loss, bound to the data's columns.
 
     Raises:
-        ConfigError: an unknown objective, source or auxiliary term, a missing column, or a pairwise argument
+        ConfigError: an unknown source or auxiliary term, a missing column, or a pairwise argument
             with the listwise objective.
     """
     if unknown := set(config.auxiliary) - set(AUXILIARY):
         raise ConfigError(f"auxiliary: got {', '.join(sorted(unknown))}, want {', '.join(AUXILIARY)}.")
-    if config.objective not in ("pairs", "listwise"):
-        raise ConfigError(f"objective: got {config.objective!r}, want pairs or listwise.")
-    if config.loss_at not in ("last", "tokens"):
-        raise ConfigError(f"loss_at: got {config.loss_at!r}, want last or tokens.")
     if config.loss_at == "tokens" and (config.objective == "listwise" or config.contrast.kind != "none"):
         raise ConfigError("loss_at tokens: is of pairs, without a contrastive term. Want loss_at last.")
     specs = {key: getattr(config, key) for key in SOURCES}

@@ -54,6 +54,8 @@ class MetaStep:
         logged = trainer.state.global_step % max(1, int(trainer.args.logging_steps)) == 0
         self._plain = trainer.gradient(batches, items) if logged else None
         gradient = self._gradient_of_difference(trainer)
+        difference = torch.tensor(self.seen["difference"], device=gradient[0].device)
+        self.seen["difference"] = float(trainer.accelerator.reduce(difference, "mean"))
         length = torch.stack([each.norm() for each in gradient]).norm()
         self.seen["meta_gradient"] = float(length)
         eta = self.config.eta
@@ -79,13 +81,16 @@ class MetaStep:
 
     def _gradient_of_difference(self, trainer: "PairTrainer") -> Gradient:
         rank, world = trainer.accelerator.process_index, trainer.accelerator.num_processes
-        places = self.places(trainer.state.global_step)[rank::world]
-        rows: list[list[list[int]]] = self.shifted[places]["response_ids"]
-        with trainer.same_dropout_after():
-            return trainer.gradient_of(self._shares_of_difference(trainer, rows))
+        places = self.places(trainer.state.global_step)
+        rows: list[list[list[int]]] = self.shifted[places[rank::world]]["response_ids"]
+        with trainer.same_dropout_after():  # whose gradient is the mean of the devices'
+            return trainer.gradient_of(self._shares_of_difference(trainer, rows, len(places) / world))
 
-    def _shares_of_difference(self, trainer: "PairTrainer", rows: list[list[list[int]]]) -> Iterator[Tensor]:
-        """What parts of the rows bring to the mean J, each part of as many texts as a batch of pairs has."""
+    def _shares_of_difference(
+        self, trainer: "PairTrainer", rows: list[list[list[int]]], count: float
+    ) -> Iterator[Tensor]:
+        """What parts of the rows bring to the sum of J over `count`, each part of as many texts as a batch of
+        pairs has."""
         model = trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False)
         part = max(1, 2 * trainer.args.per_device_train_batch_size // self.config.responses)
         self.seen["difference"] = 0.0
@@ -95,7 +100,7 @@ class MetaStep:
             reward_BK = pad_sequence(
                 reward_R.split([len(row) for row in own]), batch_first=True, padding_value=torch.nan
             )
-            share = response_difference(reward_BK).sum() / len(rows)
+            share = response_difference(reward_BK).sum() / count
             self.seen["difference"] += float(share.detach())
             yield share
 

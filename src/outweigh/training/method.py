@@ -5,22 +5,13 @@ from typing import Any
 
 import peft
 
-from outweigh.errors import ConfigError
 from outweigh.models.loading import HEADS, head_name
 from outweigh.training.config import TrainConfig
 from outweigh.training.contrast import PROTOTYPES
 
 
 def trainable(model: Any, config: TrainConfig) -> Any:
-    """The model, with gradients where the method wants them; with `lora`, wrapped by peft.
-
-    Raises:
-        ConfigError: an unknown method, or gradient checkpointing of layers that are not trained.
-    """
-    if config.method not in ("full", "lora", "frozen"):
-        raise ConfigError(f"method: got {config.method!r}, want full, lora or frozen.")
-    if config.gradient_checkpointing and config.method == "frozen":
-        raise ConfigError("gradient_checkpointing: saves nothing with method frozen. Leave it off.")
+    """The model, with gradients where the method wants them; with `lora`, wrapped by peft."""
     if config.method == "frozen":
         model.requires_grad_(False)
         for name in beside_backbone(model):

@@ -17,12 +17,13 @@ class TokenGaps(NamedTuple):
     sizes: Tensor  # (B,), how many each pair has
 
 
-def token_gaps(rewards: Sequence[Tensor], ids: Sequence[Sequence[int]]) -> TokenGaps:
+def token_gaps(rewards: Sequence[Tensor], ids: Sequence[Sequence[int]], starts: Sequence[int]) -> TokenGaps:
     """Gaps of pairs whose responses alternate, chosen first, from the rewards at each of their tokens.
 
-    A pair's gaps are at every position from the first token in which the texts differ (the shorter one's
+    A pair's gaps are at every position from the first token in which the responses differ (the shorter one's
     last, where it begins the other) to the end of the longer one; the shorter one's last reward stands for
-    the tokens that it does not have.
+    the tokens that it does not have. `starts` has the tokens before each response: prompts may be cut at
+    different places.
 
     Raises:
         ConfigError: rewards are of whole texts, as encoders give them.
@@ -33,7 +34,9 @@ def token_gaps(rewards: Sequence[Tensor], ids: Sequence[Sequence[int]]) -> Token
         raise ConfigError("loss_at tokens: this model has one reward a text, want a causal one, or last.")
     gaps = []
     for place in range(0, len(ids), 2):
-        (chosen, rejected), (one, other) = rewards[place : place + 2], ids[place : place + 2]
+        both = [min(start, len(ids[at]) - 1) for at, start in enumerate(starts[place : place + 2], place)]
+        one, other = (ids[at][start:] for at, start in enumerate(both, place))
+        chosen, rejected = (rewards[at][start:] for at, start in enumerate(both, place))
         start = min(shared_tokens(one, other), len(one) - 1, len(other) - 1)
         end = max(len(one), len(other))
         gaps.append(_reaching(chosen, end)[start:] - _reaching(rejected, end)[start:])

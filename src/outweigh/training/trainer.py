@@ -1,7 +1,7 @@
 """A transformers.Trainer that knows pairs; what a method adds is a source, never a flag here."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
@@ -11,48 +11,23 @@ import numpy as np
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor, nn
-from torch.nn.functional import softplus
 
 from outweigh.errors import ConfigError
 from outweigh.models.batches import forwards, read_texts, run_forward, token_budget
 from outweigh.models.packing import choose_attention
 from outweigh.objectives.listwise import plackett_luce
-from outweigh.objectives.pairwise import pairwise_loss
 from outweigh.objectives.sources import AUXILIARY, LIVE, OF_STEP, Bound
 from outweigh.training.checkpoints import WholeCheckpoints
 from outweigh.training.collate import Collator, responses
 from outweigh.training.contrast import Contrast
 from outweigh.training.meta import MetaStep
+from outweigh.training.objective import Objective
+from outweigh.training.repeats import counted_before, counted_rows, mark_repeats
 from outweigh.training.tokenwise import TokenGaps, mean_by_pair, token_gaps
+from outweigh.training.window import Window
 
-
-class Objective(NamedTuple):
-    """Sources bound to the data's columns, or numbers, or None where the equation's default holds."""
-
-    listwise: bool = False
-    margin: Bound | float | None = None
-    flip_rate: Bound | float | None = None
-    cap: Bound | float | None = None
-    weight: Bound | float | None = None
-    auxiliary: Mapping[str, float] = {}
-    function: Callable[..., Tensor] = pairwise_loss  # of the gap and of what is given
-
-    @property
-    def sources(self) -> tuple[Bound, ...]:
-        """The sources that are neither numbers nor defaults."""
-        four = (self.margin, self.flip_rate, self.cap, self.weight)
-        return tuple(source for source in four if isinstance(source, Bound))
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """What the loss asks of a batch: columns, and what the trainer itself gives."""
-        terms = [need for name in self.auxiliary for need in AUXILIARY[name].needs]
-        return tuple(sorted({*terms, *(need for source in self.sources for need in source.needs)}))
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """The same, and what sources are fitted to before training."""
-        return tuple(sorted({need for source in self.sources for need in source.reads}))
+EVALUATED = 2048
+"""Items whose tokens and rewards are in memory at once."""
 
 
 class Seen(NamedTuple):
@@ -68,6 +43,7 @@ class _Whole(NamedTuple):
 
     reward: Tensor  # (S, 2), chosen and rejected
     features: Tensor | None  # (responses, views, H), where there is a contrastive term
+    before: int  # responses of the devices before this one
 
 
 class PairTrainer(WholeCheckpoints):
@@ -114,7 +90,7 @@ class PairTrainer(WholeCheckpoints):
             max_tokens,  # of a text
             packed=not (self.is_sharded or self.args.torch_compile),  # which would compile each layout anew
         )
-        self._window = torch.zeros(8, dtype=torch.float64)  # sums over the pairs since the last log
+        self._window = Window()
         self._whole: _Whole | None = None  # where the step takes several batches
         self.first_pass_seconds = 0.0
 
@@ -132,12 +108,15 @@ class PairTrainer(WholeCheckpoints):
     ) -> Any:
         """The share of the step's loss that these items bring, so that shares add up over devices."""
         seen = self.views(model, inputs)
-        loss_B = self.loss(seen, inputs)
+        loss_B = self.loss(seen, inputs)[inputs["counted"]]
         items = len(loss_B) if num_items_in_batch is None else num_items_in_batch
         loss = loss_B.sum() / items
         if self.contrast is not None and seen.features is not None:
-            whole, start = self._features_of_step(seen.features, inputs)
-            loss = loss + self.contrast.term(seen.features, whole, start, beside=loss)
+            counted_R = inputs["counted"].repeat_interleave(2)
+            whole, start = self._features_of_step(seen.features, counted_R, inputs)
+            if counted_R.any():
+                own = seen.features[:, counted_R]
+                loss = loss + self.contrast.term(own, whole, start, beside=loss)
         loss = loss * self.accelerator.num_processes  # DDP averages gradients over processes
         return (loss, {"rewards": seen.rewards[0]}) if return_outputs else loss
 
@@ -165,7 +144,9 @@ class PairTrainer(WholeCheckpoints):
             share = views if "step_sum" in term.needs else 1  # a step has as many pairs as it has, seen twice
             found = term.function(chosen, rejected, *(columns[need] for need in term.needs))
             loss = loss + coefficient / share * found
-        self._count((chosen - rejected).detach(), given, views)
+        counted = batch["counted"].nonzero().squeeze(1)  # of the first view
+        each = {key: value[counted] if isinstance(value, Tensor) else value for key, value in given.items()}
+        self._window.add((chosen - rejected)[counted], each)
         return loss.view(views, -1).mean(0)
 
     def _pairwise(self, gap: Tensor, given: Mapping[str, Tensor | float], tokens: TokenGaps | None) -> Tensor:
@@ -185,7 +166,10 @@ class PairTrainer(WholeCheckpoints):
         needs = self.objective.needs
         if not {*OF_STEP}.isdisjoint(needs):
             own = torch.stack([chosen, rejected], 1)
-            reward_S2 = self.accelerator.gather(own) if self._whole is None else self._whole.reward
+            if self._whole is None:
+                reward_S2 = counted_rows(self.accelerator, own, batch["counted"].repeat(views))
+            else:
+                reward_S2 = self._whole.reward
             known |= {"step_gap": reward_S2[:, 0] - reward_S2[:, 1], "step_sum": reward_S2.sum(1)}
         return {
             need: known[need] if need in LIVE else batch[f"column_{need}"].repeat(views) for need in needs
@@ -214,12 +198,12 @@ class PairTrainer(WholeCheckpoints):
 
     def gradient(self, batches: Sequence[dict[str, Tensor]], items: Tensor | int | None) -> list[Tensor]:
         """Of the step's loss at the present weights, under the dropout that training will draw."""
-        window, self._whole = self._window.clone(), self._first_pass(batches)
+        sums, self._whole = self._window.sums.clone(), self._first_pass(batches)
         model = self.accelerator.unwrap_model(self.model_wrapped, keep_fp32_wrapper=False)
         with self.same_dropout_after():
             losses = (self.compute_loss(model, batch, num_items_in_batch=items) for batch in batches)
             total = self.gradient_of(losses)
-        self._window = window
+        self._window.sums = sums  # these pairs will be counted when they are trained on
         return total
 
     def trainable(self) -> list[nn.Parameter]:
@@ -253,27 +237,35 @@ class PairTrainer(WholeCheckpoints):
         if len(batches) < 2 or ({*OF_STEP}.isdisjoint(self.objective.needs) and self.contrast is None):
             return None
         started = time.monotonic()
-        rewards, features, count = [], [], 0
+        rewards, features, counted, samples, count = [], [], [], [], 0
         with self.same_dropout_after():
             for batch in batches:
                 reward_VR, feature_VRH, _ = self.views(self.model_wrapped, batch)
                 rewards.append(reward_VR.reshape(-1, 2))
                 features += [] if feature_VRH is None else [feature_VRH.transpose(0, 1)]
+                counted.append(batch["counted"].repeat(len(reward_VR)))
+                samples.append(batch["counted"].repeat_interleave(2))
                 batch["start"] = torch.tensor(count)  # of its responses among the device's
                 count += reward_VR.shape[1]
-        reward = self.accelerator.gather(torch.cat(rewards))
-        whole = _Whole(reward, self.accelerator.gather(torch.cat(features)) if features else None)
+        whole = partial(counted_rows, self.accelerator)
+        reward, sample = whole(torch.cat(rewards), torch.cat(counted)), torch.cat(samples)
+        found = _Whole(
+            reward,
+            whole(torch.cat(features), sample) if features else None,
+            counted_before(self.accelerator, sample),
+        )
         self.first_pass_seconds += time.monotonic() - started
-        return whole
+        return found
 
-    def _features_of_step(self, feature_VRH: Tensor, batch: Mapping[str, Tensor]) -> tuple[Tensor, int]:
+    def _features_of_step(
+        self, feature_VRH: Tensor, counted_R: Tensor, batch: Mapping[str, Tensor]
+    ) -> tuple[Tensor, int]:
         """The features of all the step's responses, (responses, views, H), and where the batch's begin."""
         if self._whole is None or self._whole.features is None:
-            whole, start = self.accelerator.gather(feature_VRH.detach().transpose(0, 1).contiguous()), 0
-        else:
-            whole, start = self._whole.features, int(batch["start"])
-        device_responses = len(whole) // self.accelerator.num_processes
-        return whole, device_responses * self.accelerator.process_index + start
+            own = feature_VRH.detach().transpose(0, 1).contiguous()
+            whole = counted_rows(self.accelerator, own, counted_R)
+            return whole, counted_before(self.accelerator, counted_R)
+        return self._whole.features, self._whole.before + int(batch["start"])
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """6 a parameter and token: forward 2, backward 4, the rule of thumb of Kaplan et al. 2020."""
@@ -292,7 +284,8 @@ class PairTrainer(WholeCheckpoints):
             read = partial(read_texts, model, self.layer, ids, **self._how())
             if self.at_tokens:
                 found = read(token_rewards=True)
-                return Seen(found.rewards[None], tokens=token_gaps(found.token_rewards, ids))
+                starts = batch["starts"].tolist()
+                return Seen(found.rewards[None], tokens=token_gaps(found.token_rewards, ids, starts))
             if self.contrast is None:
                 return Seen(read().rewards[None])
             one, other = read(features=True), read(features=True)
@@ -311,30 +304,17 @@ class PairTrainer(WholeCheckpoints):
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor | None:
         if not batch_samples:
             return None
-        items = torch.tensor(sum(len(batch["sizes"]) for batch in batch_samples), device=device)
+        mark_repeats(self.accelerator, batch_samples[-1])
+        items = torch.tensor(sum(int(batch["counted"].sum()) for batch in batch_samples), device=device)
         return self.accelerator.gather(items).sum()  # type: ignore[no-any-return]
-
-    def _count(self, gap: Tensor, given: Mapping[str, Tensor | float], views: int) -> None:
-        """Nothing; the first view's pairs are added to what the next log tells."""
-        margin, cap = (
-            torch.as_tensor(given.get(key, default), dtype=torch.float64, device=gap.device).expand_as(gap)
-            for key, default in (("margin", 0.0), ("cap", torch.inf))
-        )
-        gap, margin, cap = (each.detach().double().view(views, -1)[0] for each in (gap, margin, cap))
-        right = (gap > 0).double() + (gap == 0).double() / 2  # ties count half
-        sums = (right, gap, gap.square(), softplus(-gap), gap == 0, gap >= cap, margin.abs())
-        self._window += torch.stack([each.double().sum() for each in (*sums, torch.ones_like(gap))]).cpu()
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds what the pairs since the last log were like, and what the step's further terms saw."""
-        if "loss" in logs and self._window[-1] > 0:
-            window = self.accelerator.reduce(self._window.to(self.args.device), "sum").cpu()
-            right, gap, square, log_loss, ties, capped, margin = (window[:-1] / window[-1]).tolist()
-            logs |= {"accuracy": right, "gap": gap, "gap_std": max(0.0, square - gap**2) ** 0.5}
-            logs |= {"log_loss": log_loss, "ties": ties, "pairs": window[-1].item()}
-            logs |= {"capped": capped} if self.objective.cap is not None else {}
-            logs |= {"margin": margin} if self.objective.margin is not None else {}
-            self._window.zero_()
+        if "loss" in logs:
+            asked = {"capped": self.objective.cap, "margin": self.objective.margin}
+            without = [name for name, source in asked.items() if source is None]
+            window = self._window.told(self.accelerator)
+            logs |= {name: value for name, value in window.items() if name not in without}
             for term in (self.meta, self.contrast):
                 logs |= {name: float(value) for name, value in term.seen.items()} if term else {}
         super().log(logs, start_time)
@@ -361,13 +341,14 @@ class PairTrainer(WholeCheckpoints):
 
     def gaps(self, dataset: datasets.Dataset) -> np.ndarray:
         """Gap of each pair of the items, float64, in nats."""
-        ids = [response for responses in dataset["response_ids"] for response in responses]
-        rewards = iter(self.score_ids(ids))
         gaps = []
-        for ranks in dataset["ranks"]:
-            reward = np.array([next(rewards) for _ in ranks])
-            rank = np.array(ranks)
-            gaps.append((reward[:, None] - reward[None, :])[rank[:, None] < rank[None, :]])
+        for part in dataset.iter(EVALUATED):
+            ids = [response for responses in part["response_ids"] for response in responses]
+            rewards = iter(self.score_ids(ids))
+            for ranks in part["ranks"]:
+                reward = np.array([next(rewards) for _ in ranks])
+                rank = np.array(ranks)
+                gaps.append((reward[:, None] - reward[None, :])[rank[:, None] < rank[None, :]])
         return np.concatenate(gaps)
 
     @torch.no_grad()

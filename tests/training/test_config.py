@@ -1,0 +1,56 @@
+"""What a configuration refuses by itself, before data or a model is read."""
+
+import pytest
+
+from outweigh.align.config import DPOConfig
+from outweigh.errors import ConfigError
+from outweigh.training.config import ContrastConfig, MetaConfig, SimilarityConfig, TrainConfig
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"batch_pairs": 0}, "batch_pairs: got 0, want 1 or more"),
+        ({"device_pairs": 0}, "device_pairs: got 0, want 1 or more"),
+        ({"epochs": 0}, "epochs: got 0, want more than 0"),
+        ({"learning_rate": "fast"}, "learning_rate: got 'fast', want 0 or more"),
+        ({"warmup_fraction": 2}, "warmup_fraction: got 2, want 0 or more, and at most 1"),
+        ({"dropout": 1.0}, "dropout: got 1.0"),
+        ({"lora_rank": 0}, "lora_rank: got 0"),
+        ({"evaluations": -1}, "evaluations: got -1"),
+        ({"seed": -1}, "seed: got -1"),
+        ({"layers": 0}, "layers: got 0"),
+        ({"keep": "Best"}, "keep: got 'Best', want last or best"),
+        ({"keep": "best", "validation": 0}, "keep best: got validation 0"),
+        ({"patience": 1, "validation": 0}, "patience: got validation 0"),
+        ({"method": "half"}, "method: got 'half', want full or lora or frozen"),
+        ({"precision": "fp16"}, "precision: got 'fp16', want auto or bf16 or fp32"),
+        ({"loss_at": "first"}, "loss_at: got 'first', want last or tokens"),
+        ({"objective": "triples"}, "objective: got 'triples', want pairs or listwise"),
+        ({"auxiliary": {"centring": -0.1}}, "auxiliary centring: got -0.1, want a number of 0 or more"),
+        ({"auxiliary": {"centring": "1e-3"}}, "auxiliary centring: got '1e-3', want a number"),
+        ({"method": "frozen", "gradient_checkpointing": True}, "saves nothing with method frozen"),
+    ],
+)
+def test_what_training_can_not_mean_is_refused(given, said):
+    with pytest.raises(ConfigError, match=said):
+        TrainConfig(**given)
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (lambda: MetaConfig(rho=-1), "meta rho: got -1, want more than 0"),
+        (lambda: MetaConfig(rho=0.1, eta=0.1), "got eta 0.1 and rho 0.1, want one of them"),
+        (lambda: MetaConfig(responses=1), "meta responses: got 1, want 2 or more"),
+        (lambda: ContrastConfig(kind="moco"), "contrast kind: got 'moco', want none or simcse or swav"),
+        (lambda: ContrastConfig(kind="swav", epsilon=0), "contrast epsilon: got 0, want more than 0"),
+        (lambda: SimilarityConfig(pooling="last"), "similarity pooling: got 'last', want mean or first"),
+        (lambda: DPOConfig(beta=0), "beta: got 0, want more than 0"),
+        (lambda: DPOConfig(batch_pairs=0), "batch_pairs: got 0"),
+        (lambda: DPOConfig(loss="hinge"), "loss: got 'hinge', want logistic or squared"),
+    ],
+)
+def test_its_parts_and_a_policys_are_refused_alike(made, said):
+    with pytest.raises(ConfigError, match=said):
+        made()
