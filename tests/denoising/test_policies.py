@@ -50,6 +50,8 @@ def test_smooth_puts_the_wrong_probability_under_one_half_on_negative_strengths(
 def test_smooth_takes_a_constant_a_band_and_a_spread():
     assert repaired("smooth", smoothing=0.2).flip_rate.tolist() == [0, 0, 0.2, 0.2]
     assert repaired("smooth", smooth_band=0.5, smoothing=0.2).flip_rate.tolist() == [0, 0.2, 0.2, 0.2]
+    band = {"smooth_band": 0.6, "smooth_floor": -0.6, "smoothing": 0.2}  # of strengths 3, .1, -.5 and -2.5
+    assert repaired("smooth", **band).flip_rate.tolist() == [0, 0.2, 0.2, 0]
     assert repaired("smooth", smooth_spread=0.25, smoothing=0.2).flip_rate.tolist() == [0, 0.2, 0.2, 0.2]
 
 
@@ -83,6 +85,8 @@ def test_bad_names_options_and_arrays_are_refused():
         RepairOptions(fraction=1.5)
     with pytest.raises(ConfigError, match=r"smoothing: got 0\.5"):
         RepairOptions(smoothing=0.5)
+    with pytest.raises(ConfigError, match=r"smooth_floor: got 0\.0, want less than smooth_band"):
+        RepairOptions(smooth_floor=0.0)
     with pytest.raises(ConfigError, match="margin_clip: got 0"):
         RepairOptions(margin_clip=0)
     with pytest.raises(ShapeError):

@@ -22,6 +22,8 @@ class RepairOptions:
     """Flip rate of smoothed pairs; None: the pair's own wrong probability."""
     smooth_band: float = 0.0
     """Smooth pairs whose strength is below this, in nats: 0 the negative ones, more the ambiguous too."""
+    smooth_floor: float | None = None
+    """But none whose strength is below this: -0.5 and a band of 0.5 are the ambiguous pairs alone."""
     smooth_spread: float | None = None
     """Smooth pairs whose spread is above this, in nats, too."""
     margin_scale: float = 1.0
@@ -34,6 +36,11 @@ class RepairOptions:
             raise ConfigError(f"repair fraction: got {self.fraction}, want 0 to 1.")
         if self.smoothing is not None and not 0 <= self.smoothing < 0.5:
             raise ConfigError(f"repair smoothing: got {self.smoothing}, want 0 to under 0.5.")
+        if self.smooth_floor is not None and not self.smooth_floor < self.smooth_band:
+            raise ConfigError(
+                f"repair smooth_floor: got {self.smooth_floor}, want less than smooth_band, "
+                f"{self.smooth_band}."
+            )
         if self.margin_clip is not None and not self.margin_clip > 0:
             raise ConfigError(f"repair margin_clip: got {self.margin_clip}, want more than 0, or none.")
 
@@ -84,9 +91,10 @@ def smooth(before: Repair, options: RepairOptions) -> Repair:
     """A flip rate on pairs of weak strength, or of high spread; others get 0.
 
     Source: Wang et al. 2024, arXiv:2401.06080, section 2.5: negative strength. The paper's constant rate
-    is not stated (0.2 fits its figure); the wrong probability in its place, band and spread are ours.
+    is not stated (0.2 fits its figure); the wrong probability in its place, band, floor and spread are ours.
     """
-    chosen = before.strength < options.smooth_band
+    floor = -np.inf if options.smooth_floor is None else options.smooth_floor
+    chosen = (floor <= before.strength) & (before.strength < options.smooth_band)
     if options.smooth_spread is not None:
         chosen |= before.spread > options.smooth_spread
     rate = before.wrong_probability if options.smoothing is None else np.full(len(chosen), options.smoothing)
