@@ -105,7 +105,8 @@ def round_facts(
 ) -> RoundFacts:
     """The facts of the last of the rounds, the first of which is the policy that they began with.
 
-    `log` is that of the round's training, a `kl` each step.
+    `log` is that of the round's training: each step `kl`, and `flat_prompts`, the share of prompts whose
+    responses all have one reward.
     """
     first, last = rounds[0], rounds[-1]
 
@@ -148,7 +149,7 @@ def _alarms(rounds: Sequence[Answers], log: Sequence[Mapping[str, float]], seed:
     found = ["over-optimisation"] if _over_optimised(rounds, seed) else []
     far, was = last.log_ratio_PN.mean(), before.log_ratio_PN.mean()
     leapt = len(rounds) > 2 and far > FAR and far > FURTHER * max(was, 0.0)
-    if np.mean([entry.get("frac_reward_zero_std", 0.0) for entry in log] or [0.0]) > FLAT:
+    if np.mean([entry.get("flat_prompts", 0.0) for entry in log] or [0.0]) > FLAT:
         found.append("flat reward")
     steps = [entry["kl"] for entry in log if "kl" in entry]
     if leapt or (steps and max(steps) > max(SPIKE, SPIKES * float(np.median(steps)))):
