@@ -49,7 +49,9 @@ def first_a_word(tiny_chat, tmp_path):
 
 def test_a_policy_without_a_pad_token_is_saved_with_every_word_that_it_had(first_a_word, tmp_path):
     round_of(first_a_word, lengths, tmp_path / "round")
-    before, after = (AutoTokenizer.from_pretrained(each) for each in (first_a_word, tmp_path / "round/policy"))
+    before, after = (
+        AutoTokenizer.from_pretrained(each) for each in (first_a_word, tmp_path / "round/policy")
+    )
     assert before.pad_token is None and before.decode([0]) == "!"
     for ids in ([token] for token in range(len(before))):
         assert after.decode(ids, skip_special_tokens=True) == before.decode(ids, skip_special_tokens=True)

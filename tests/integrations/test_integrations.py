@@ -136,8 +136,15 @@ def test_openrlhf_gets_tensors_for_rendered_texts(model, named):
 def test_openrlhf_gets_our_own_reward_of_a_query_that_ends_where_the_policy_ended(tmp_path, monkeypatch):
     torch.manual_seed(0)
     tokenizer = load_tokenizer("smollm2")
-    config = LlamaConfig(vocab_size=len(tokenizer), hidden_size=16, intermediate_size=16, num_labels=1,
-                         num_hidden_layers=1, num_attention_heads=2, pad_token_id=tokenizer.pad_token_id)  # fmt: skip
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=16,
+        num_labels=1,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        pad_token_id=tokenizer.pad_token_id,
+    )
     ours = RewardModel(LlamaForSequenceClassification(config), tokenizer)
     ours.save(tmp_path)
     monkeypatch.setenv("OUTWEIGH_REWARD_MODEL", str(tmp_path))

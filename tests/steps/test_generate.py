@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from datetime import date
+from decimal import Decimal
 
 import pytest
 
@@ -165,6 +166,17 @@ def test_a_bad_row_ends_it_before_anything_is_asked_or_is_skipped_and_told(serve
     assert found["rows"] == 2 and len(found["bad_rows"]) == 2 and "row 3" in found["bad_rows"][1]
     with pytest.raises(DataError, match="none of 1 rows can be answered"):
         outweigh.generate(rows[1:2], policy=server.url, out=tmp_path / "p.jsonl", on_bad_rows="skip")
+
+
+@pytest.mark.parametrize("value", [float("nan"), b"bytes", Decimal("1.5"), [float("inf")]])
+def test_a_row_that_can_not_be_written_is_bad_before_anything_is_asked(value, server, tmp_path):
+    rows = [{"prompt": "Hi"}, {"prompt": "Ho", "score": value}]
+    told = {"policy": server.url, "out": tmp_path / "o.jsonl", "config": SHORT}
+    with pytest.raises(DataError, match=r"^row 2: can't be written as JSON, got .* Drop the column"):
+        outweigh.generate(rows, **told)
+    assert not server.asked
+    found = outweigh.generate(rows, on_bad_rows="skip", **told)
+    assert found["rows"] == 1 and "row 2" in found["bad_rows"][0] and len(server.asked) == 1
 
 
 def test_a_prompt_too_long_for_the_policy_is_named_with_its_row(tiny_chat, tmp_path):

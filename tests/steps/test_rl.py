@@ -238,9 +238,7 @@ def test_pairs_that_will_not_do_are_told_before_the_first_round(tiny_chat, judge
         (wordy_pairs, TrainConfig(objective="listwise"), ConfigError, "listwise: got pairs"),
     ):
         with pytest.raises(error, match=said):
-            outweigh.align_rl(
-                PROMPTS, reward_model=judge, pairs=pairs, reward=reward, out=out, config=config
-            )
+            outweigh.align_rl(PROMPTS, reward_model=judge, pairs=pairs, reward=reward, out=out, config=config)
     assert not out.exists()
 
 

@@ -13,7 +13,7 @@ from outweigh.data.files import raw_rows
 from outweigh.data.pairs import Data, OnBadRows, parsed
 from outweigh.data.records import Text
 from outweigh.data.rows import row_prompt
-from outweigh.data.writing import json_value, write_rows
+from outweigh.data.writing import json_line, json_value, write_rows
 from outweigh.errors import ConfigError, DataError
 from outweigh.generation.config import SamplingConfig
 from outweigh.generation.local import LocalPolicy
@@ -67,7 +67,7 @@ def generate(
         rows = sum(1 for _ in raw_rows(path))
         return headed("generate", config.seed) | {"rows": rows, "already_there": True}
     sampler = _sampler(policy, config, server)
-    asked, bad = asked_rows(data, sampler.refusal, on_bad_rows)
+    asked, bad = asked_rows(data, sampler.refusal, on_bad_rows, written=True)
     served = sampler.server.model if isinstance(sampler, ServedPolicy) else None
     identity = json.dumps([str(policy), served, asdict(config), _digest(asked)])
     started, tokens = time.monotonic(), 0
@@ -119,7 +119,7 @@ def planned_generation(
         DataError, ModelError, ServerError: as `generate`.
     """
     sampler = _sampler(policy, replace(config, max_new_tokens=min(config.max_new_tokens, TRIED)), server)
-    asked, bad = asked_rows(data, sampler.refusal, on_bad_rows)
+    asked, bad = asked_rows(data, sampler.refusal, on_bad_rows, written=True)
     tokens = len(asked) * config.n * config.max_new_tokens
     found = {"rows": len(asked), "bad_rows": bad, "responses": len(asked) * config.n, "tokens": tokens}
     if isinstance(sampler, LocalPolicy):
@@ -138,9 +138,10 @@ def _sampler(policy: str | Path, config: SamplingConfig, server: ServerConfig | 
 
 
 def asked_rows(
-    data: Data, refusal: Callable[[Text], str], on_bad_rows: OnBadRows
+    data: Data, refusal: Callable[[Text], str], on_bad_rows: OnBadRows, *, written: bool = False
 ) -> tuple[list[Asked], list[str]]:
     """The rows to answer, and what is wrong with those left out; `refusal` says why one can't be answered.
+    Where they are to be `written` with their columns, one that has no place in JSON is bad, too.
 
     Raises:
         DataError: a row is bad and `on_bad_rows` is error, or none can be answered.
@@ -148,7 +149,7 @@ def asked_rows(
     found, bad = [], []
     for raw in raw_rows(data):
         try:
-            prompt, kept = parsed(raw, row_prompt)
+            prompt, kept = parsed(raw, _written_prompt if written else row_prompt)
             if reason := refusal(prompt):
                 raise DataError(f"{raw.origin}: {reason}")
         except DataError as error:
@@ -160,6 +161,13 @@ def asked_rows(
     if not found:
         raise DataError(f"none of {len(bad):,} rows can be answered. The first: {bad[0]}")
     return found, bad
+
+
+def _written_prompt(row: Mapping[str, Any], number: int, origin: str) -> tuple[Text, dict[str, Any]]:
+    """As `row_prompt`, of a row whose columns can be written."""
+    prompt, kept = row_prompt(row, number, origin)
+    json_line(kept)
+    return prompt, kept
 
 
 def _answered(row: Mapping[str, Any], samples: Sequence[Sample]) -> dict[str, Any]:
