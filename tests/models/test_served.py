@@ -2,6 +2,8 @@
 badly."""
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -154,6 +156,19 @@ def test_a_server_that_failed_once_may_be_asked_again(server, rewards):
         model.score(["q"], ["a"])
     server.script = ["wait 0"]
     assert len(model.score(["q"], ["a"])) == 1
+
+
+def test_threads_that_share_a_model_do_not_stop_each_other(server, rewards):
+    model = ServedReward(rewards)
+    server.script = ["wait 1", {"rewards": []}]
+    with ThreadPoolExecutor(1) as pool:
+        waits = pool.submit(model.score, ["q"], ["a"])
+        while not server.asked:
+            time.sleep(0.01)
+        time.sleep(0.1)
+        with pytest.raises(ServerError, match="want 1 finite rewards"):
+            model.score(["q"], ["b"])
+        assert len(waits.result()) == 1
 
 
 def test_other_urls_and_templates_are_refused_before_anything_is_asked(server):

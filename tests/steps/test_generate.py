@@ -136,6 +136,15 @@ def test_what_a_server_refuses_is_a_bad_row(server, tmp_path):
         outweigh.generate(asked(4), out=tmp_path / "p.jsonl", **told)
 
 
+def test_after_a_bad_row_nothing_more_is_asked(server, tmp_path):
+    server.script = [(400, b"too long")]
+    told = ServerConfig(concurrency=4, requests_per_minute=60.0)
+    with pytest.raises(DataError, match="too long"):
+        outweigh.generate(asked(8), policy=server.url, out=tmp_path / "o.jsonl", config=SHORT, server=told)
+    time.sleep(1.5)
+    assert len(server.asked) == 1
+
+
 def test_a_finished_file_is_not_drawn_again(server, tmp_path):
     told = {"policy": server.url, "out": tmp_path / "o.jsonl", "config": SHORT}
     outweigh.generate(asked(2), **told)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -72,8 +73,8 @@ class ServedReward(Scorer):
         found = self.server.map(self._asked, parts)
         return np.array([reward for each in found for reward in each], dtype=np.float64)
 
-    def _asked(self, texts: Sequence[tuple[Text, Text]]) -> list[float]:
-        answer = self.server.asked("POST", self.path, json=self._body(texts))
+    def _asked(self, texts: Sequence[tuple[Text, Text]], stopped: threading.Event) -> list[float]:
+        answer = self.server.asked("POST", self.path, stopped=stopped, json=self._body(texts))
         rewards = _rewards(answer) if self.path == GET_REWARD else _labels(answer)
         numbers = [each for each in rewards if isinstance(each, int | float) and not isinstance(each, bool)]
         if len(numbers) != len(rewards) or len(rewards) != len(texts) or not np.isfinite(numbers).all():

@@ -121,19 +121,20 @@ class ServerJudge(Judge):
     def verdicts(self, matches: Sequence[Match]) -> list[float | None]:
         """Both orders agree on one, or it is a tie; None where an order gave no verdict."""
         orders = [(match, turned) for match in matches for turned in (False, True)]
-        found = self.server.map(lambda each: self._verdict(*each), orders)
+        found = list(self.server.map(self._verdict, orders))
         return [
             None if one is None or other is None else one if one == other else TIE
             for one, other in zip(found[::2], found[1::2], strict=True)
         ]
 
-    def _verdict(self, match: Match, turned: bool) -> float | None:
+    def _verdict(self, order: tuple[Match, bool], stopped: threading.Event) -> float | None:
+        match, turned = order
         first, second = (match.b, match.a) if turned else (match.a, match.b)
         parts = {"Request": match.prompt, "Answer A": first, "Answer B": second}
         asked = "\n\n".join(f"[{name}]\n{plain(text)}" for name, text in parts.items())
         messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": asked}]
         for attempt in range(TRIES):
-            said = VERDICT.findall(self._answer(messages, attempt))
+            said = VERDICT.findall(self._answer(messages, attempt, stopped))
             if said:
                 with self.tally.lock:
                     self.tally.first += said[-1] == "A"
@@ -144,7 +145,7 @@ class ServerJudge(Judge):
                 self.tally.malformed += 1
         return None
 
-    def _answer(self, messages: list[dict[str, str]], attempt: int) -> str:
+    def _answer(self, messages: list[dict[str, str]], attempt: int, stopped: threading.Event) -> str:
         # The same question at temperature 0 would get the same answer again
         options: dict[str, Any] = {"temperature": 0.0 if attempt == 0 else 1.0, "max_tokens": MAX_TOKENS}
         options["seed"] = attempt
@@ -154,7 +155,7 @@ class ServerJudge(Judge):
             with self.tally.lock:
                 self.tally.cached += 1
             return str(json.loads(file.read_text())["said"])
-        answer = self.server.complete(messages, **options)
+        answer = self.server.complete(messages, stopped, **options)
         choice = answer["choices"][0]
         message = choice.get("message") if isinstance(choice, dict) else None
         said = message.get("content") if isinstance(message, dict) else None

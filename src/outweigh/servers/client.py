@@ -3,8 +3,10 @@
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import Any, TypeVar
 
 import requests
@@ -34,17 +36,18 @@ class Server:
         adapter = HTTPAdapter(pool_maxsize=config.concurrency)
         self.session.mount("http://", adapter)
         self.session.mount("https://", adapter)
-        self._stopped = threading.Event()
         self._pace = _Pace(config.requests_per_minute)
 
-    def asked(self, method: str, path: str = "", **how: Any) -> dict[str, Any]:
-        """The object that it answers under this path.
+    def asked(
+        self, method: str, path: str = "", *, stopped: threading.Event | None = None, **how: Any
+    ) -> dict[str, Any]:
+        """The object that it answers under this path; once `stopped` is set, it is not asked any more.
 
         Raises:
             ServerRefusal: it refuses what it was sent.
-            ServerError: it can't be reached, or answers with something else than an object.
+            ServerError: it can't be reached, answers with something else than an object, or is given up.
         """
-        answer = self._tried(method, path, **how)
+        answer = self._tried(method, path, stopped or threading.Event(), **how)
         if not answer.ok:
             said = f"{self.url}: answers {answer.status_code}, {' '.join(answer.text.split())[:SHOWN]!r}."
             if answer.status_code in REFUSALS:
@@ -74,26 +77,30 @@ class Server:
             raise ServerError(f"{self.url}: lists no model. Name one with --server.model.")
         return names[0]
 
-    def map(self, function: Callable[[Asked], Answer], asked: Iterable[Asked]) -> list[Answer]:
-        """The function of each, in order, as many at a time as the server is to be asked."""
-        self._stopped.clear()
-        pool = ThreadPoolExecutor(self.config.concurrency)
+    def map(
+        self, function: Callable[[Asked, threading.Event], Answer], asked: Iterable[Asked]
+    ) -> Generator[Answer, None, None]:
+        """The function of each, in order, as many at a time as the server is to be asked. It hands on the
+        event that it gets: once the caller has an error, or closes this, nothing more is asked."""
+        rest, width, stopped = iter(asked), self.config.concurrency, threading.Event()
+        pool = ThreadPoolExecutor(width)
+        waiting: deque[Future[Answer]] = deque()
         try:
-            return list(pool.map(function, asked))
-        except BaseException:  # what waits to be tried again is not to hold up an end
-            self.stop()
-            raise
+            for each in islice(rest, 2 * width):
+                waiting.append(pool.submit(function, each, stopped))
+            while waiting:
+                yield waiting.popleft().result()
+                for each in islice(rest, 1):
+                    waiting.append(pool.submit(function, each, stopped))
         finally:
+            stopped.set()
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def stop(self) -> None:
-        """Nothing; what waits to ask again gives up."""
-        self._stopped.set()
-
-    def _tried(self, method: str, path: str, **how: Any) -> requests.Response:
+    def _tried(self, method: str, path: str, stopped: threading.Event, **how: Any) -> requests.Response:
         """The server's answer, asked for again while it is busy or can't be reached."""
         for attempt in range(self.config.retries + 1):
-            self._pace.wait()
+            if self._pace.wait(stopped):
+                break
             last = attempt == self.config.retries
             told = ""
             try:
@@ -107,7 +114,7 @@ class Server:
                     raise ServerError(
                         f"{self.url}: can't be asked ({reason[:SHOWN]}). Is it running?"
                     ) from None
-            if self._stopped.wait(float(told) if told.isdigit() else 2.0**attempt):
+            if stopped.wait(float(told) if told.isdigit() else 2.0**attempt):
                 break
         raise ServerError(f"{self.url}: asking was given up.")
 
@@ -120,10 +127,10 @@ class _Pace:
         self.next = 0.0
         self.lock = threading.Lock()
 
-    def wait(self) -> None:
-        """Nothing; returns when the next request may begin."""
+    def wait(self, stopped: threading.Event) -> bool:
+        """Returns when the next request may begin; true at once where it has been stopped."""
         with self.lock:
             now = time.monotonic()
             begins = max(now, self.next)
             self.next = begins + self.apart
-        time.sleep(begins - now)
+        return stopped.wait(begins - now)

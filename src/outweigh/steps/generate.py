@@ -4,7 +4,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -73,11 +73,11 @@ def generate(
     started, tokens = time.monotonic(), 0
     with (
         _opened(unfinished, identity, sampler.batch_prompts, resume) as (file, done),
+        closing(sampler.samples((each.prompt for each in asked[done:]), done)) as drawn,
         progress("responses", len(asked) * config.n) as advance,
     ):
         advance(done * config.n)
-        prompts = (each.prompt for each in asked[done:])
-        for each, samples in zip(asked[done:], sampler.samples(prompts, done), strict=True):
+        for each, samples in zip(asked[done:], drawn, strict=True):
             if isinstance(samples, Refused):
                 if on_bad_rows == "error":
                     raise DataError(f"{each.origin}: {samples.reason} Drop the row, or skip bad rows.")
