@@ -111,6 +111,16 @@ def test_what_is_unfinished_goes_on_only_with_the_same_prompts_and_settings(serv
     ]
 
 
+def test_the_password_of_a_url_is_in_no_file(server, tmp_path):
+    server.script = [None, (401, b"no more")]
+    url = server.url.replace("://", "://me:secret@")
+    with pytest.raises(ServerError) as told:
+        outweigh.generate(
+            asked(3), policy=url, out=tmp_path / "o.jsonl", config=SHORT, server=ServerConfig(concurrency=1)
+        )
+    assert "secret" not in (tmp_path / "o.jsonl.unfinished").read_text() + str(told.value)
+
+
 def test_another_model_of_the_server_is_another_policy(server, tmp_path):
     out = tmp_path / "o.jsonl"
     server.script = [None, (401, b"no more")]

@@ -9,7 +9,7 @@ from outweigh.errors import ServerError, ServerRefusal
 from outweigh.generation.config import SamplingConfig
 from outweigh.generation.samples import Drawn, Refused, Sample, Sampler
 from outweigh.servers.client import SHOWN, Server
-from outweigh.servers.config import ServerConfig
+from outweigh.servers.config import CHAT_KEY, ServerConfig
 
 
 class ChatServer(Server):
@@ -20,7 +20,7 @@ class ChatServer(Server):
     """
 
     def __init__(self, url: str, config: ServerConfig) -> None:
-        super().__init__(url, config, advice="Is it its /v1?")
+        super().__init__(url, config, key=CHAT_KEY, advice="Is it its /v1?")
         self.model = self.first_model("/models")
 
     def complete(

@@ -14,7 +14,7 @@ from outweigh.errors import ConfigError, ServerError
 from outweigh.models.loading import load_tokenizer
 from outweigh.models.reward import Scorer
 from outweigh.servers.client import SHOWN, Server
-from outweigh.servers.config import CLASSIFY, GET_REWARD, ServerConfig, serves_rewards
+from outweigh.servers.config import CLASSIFY, GET_REWARD, REWARD_KEY, ServerConfig, masked, serves_rewards
 
 logger = logging.getLogger(__name__)
 
@@ -40,22 +40,26 @@ class ServedReward(Scorer):
     def __init__(self, name: str, config: ServerConfig | None = None) -> None:
         if not serves_rewards(name):
             raise ConfigError(
-                f"reward model {name}: want a URL that ends in {GET_REWARD} (OpenRLHF's protocol) or "
+                f"reward model {masked(name)}: want a URL that ends in {GET_REWARD} (OpenRLHF's protocol) or "
                 f"{CLASSIFY} (vLLM's)."
             )
         url, _, template = name.partition("#")
         url = url.rstrip("/")
         self.path = GET_REWARD if url.endswith(GET_REWARD) else CLASSIFY
-        advice = "Is a reward model served there?"
-        self.server = Server(url.removesuffix(self.path), config or ServerConfig(), advice=advice)
+        self.server = Server(
+            url.removesuffix(self.path),
+            config or ServerConfig(),
+            key=REWARD_KEY,
+            advice="Is a reward model served there?",
+        )
         self.renderer = Renderer(load_tokenizer(template)) if template else None
         self.model = ""
         if self.renderer is None and self.path == GET_REWARD:
             logger.warning(
                 "%s is sent plain text, 'User: ...', 'Assistant: ...'. Where it was trained with a chat "
                 "template, name its tokenizer: %s#NAME.",
-                url,
-                url,
+                masked(url),
+                masked(url),
             )
 
     def score_texts(self, texts: Sequence[tuple[Text, Text]]) -> np.ndarray:

@@ -20,7 +20,7 @@ from outweigh.generation.local import LocalPolicy
 from outweigh.generation.samples import Refused, Sample, Sampler
 from outweigh.generation.server import ServedPolicy
 from outweigh.progress import progress
-from outweigh.servers.config import ServerConfig, is_server
+from outweigh.servers.config import ServerConfig, is_server, masked
 from outweigh.steps.record import headed, peak_memory
 
 REFUSED = "outweigh: refused"  # in the unfinished file, in place of a row
@@ -69,7 +69,7 @@ def generate(
     sampler = _sampler(policy, config, server)
     asked, bad = asked_rows(data, sampler.refusal, on_bad_rows, written=True)
     served = sampler.server.model if isinstance(sampler, ServedPolicy) else None
-    identity = json.dumps([str(policy), served, asdict(config), _digest(asked)])
+    identity = json.dumps([masked(policy), served, asdict(config), _digest(asked)])
     started, tokens = time.monotonic(), 0
     with (
         _opened(unfinished, identity, sampler.batch_prompts, resume) as (file, done),

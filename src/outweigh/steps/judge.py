@@ -16,7 +16,7 @@ from outweigh.models.ensemble import load_scorer
 from outweigh.models.reward import Scorer
 from outweigh.selection.judges import GoldJudge, Judge, Match, ModelJudge, ServerJudge
 from outweigh.selection.winrate import agreement, win_rate
-from outweigh.servers.config import ServerConfig, is_server, serves_rewards
+from outweigh.servers.config import ServerConfig, is_server, masked, serves_rewards
 from outweigh.steps.record import headed, peak_memory
 
 GOLD = "gold"
@@ -46,7 +46,7 @@ def judge(
         ModelError, ServerError: the judge can't be loaded, or does not answer.
     """
     asked = _judge(by, server or ServerConfig())
-    results: dict[str, Any] = headed("judge", seed) | {"by": str(by)}
+    results: dict[str, Any] = headed("judge", seed) | {"by": masked(by)}
     if against is None:
         pairs = list(read_pairs(data))
         matches, turned = _sides(pairs, seed)

@@ -20,7 +20,7 @@ from outweigh.errors import ConfigError, DataError
 from outweigh.generation.asking import Asking
 from outweigh.models.ensemble import load_scorer, members_of
 from outweigh.optional import need
-from outweigh.servers.config import is_server
+from outweigh.servers.config import is_server, masked
 from outweigh.steps.generate import Asked, asked_rows
 from outweigh.steps.record import as_json, headed, peak_memory, sources, write_json, write_run
 from outweigh.steps.rounds import Round, Rounds, set_by_rounds, train_config
@@ -63,8 +63,8 @@ def align_rl(
     prompts, followed, bad = _parted(data, eval, config, on_bad_rows)
     about = {"prompts": len(prompts), "followed": len(followed), "bad_rows": bad, "files": sources(data)}
     settings = asdict(config) | {
-        "reward_model": str(reward_model),
-        "gold_model": None if gold_model is None else str(gold_model),
+        "reward_model": masked(reward_model),
+        "gold_model": None if gold_model is None else masked(gold_model),
         "pairs": None if pairs is None else sources(pairs),
         "reward": train_config(reward),
     }
@@ -91,7 +91,7 @@ def align_rl(
             "rounds": facts,
             "log": [each.log for each in finished[1:]],
             "seconds": {each.folder.name: each.seconds for each in finished},
-            "reward_models": [each.reward_model for each in finished[1:]],
+            "reward_models": [masked(each.reward_model) for each in finished[1:]],
             "peak_memory_bytes": peak_memory(),
         }
         write_json(out / "results.json", results)
@@ -134,8 +134,8 @@ def _check_meta(config: RLConfig, reward: TrainConfig | None, pairs: Data | None
         raise ConfigError("pairs: got one round, and the reward model is trained between two. Want rounds 2.")
     if is_server(name):
         raise ConfigError(
-            f"pairs: the reward model {name} is served, and MetaRM needs its weights. Name its folder or Hub "
-            "name as the reward model, or leave pairs out: the rounds then keep it as it is."
+            f"pairs: the reward model {masked(name)} is served, and MetaRM needs its weights. Name its "
+            "folder or Hub name as the reward model, or leave pairs out: the rounds then keep it as it is."
         )
     if members_of(name)[0] is not None:
         raise ConfigError("pairs: several reward models as one can't be trained further. Name a single one.")
