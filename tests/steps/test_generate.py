@@ -162,6 +162,18 @@ def test_a_finished_file_is_not_drawn_again(server, tmp_path):
     assert outweigh.generate(asked(2), resume=True, **told)["already_there"] and not server.asked
 
 
+def test_a_finished_file_of_other_prompts_or_settings_or_of_no_known_ones_is_refused(server, tmp_path):
+    told = {"data": asked(2), "policy": server.url, "out": tmp_path / "o.jsonl", "config": SHORT}
+    outweigh.generate(**told)
+    other = SamplingConfig(n=2, max_new_tokens=6, seed=1)
+    for changed in ({"data": asked(3)}, {"config": other}, {"server": ServerConfig(model="large")}):
+        with pytest.raises(ConfigError, match=r"o\.jsonl: is finished, and .* does not tell that it is of"):
+            outweigh.generate(**told | changed, resume=True)
+    (tmp_path / "o.jsonl.identity").unlink()
+    with pytest.raises(ConfigError, match="is finished"):
+        outweigh.generate(**told, resume=True)
+
+
 def test_dates_and_what_select_wrote_do_not_stand_in_the_way(server, tmp_path):
     row = {
         "prompt": "Hi",

@@ -52,24 +52,27 @@ def generate(
     is in nats under the policy at temperature 1, null where a server does not tell. A row keeps its prompt
     and what it has beside texts and labels; one that a server refuses is a bad row. While it goes on, what
     is finished stands in `out`.unfinished; with `resume` it is taken from there, and on one machine the file
-    becomes what it would have become.
+    becomes what it would have become. `out`.identity tells which prompts, policy and settings a finished file
+    is of; with `resume` one of the same is left as it is.
 
     Raises:
         DataError: a row has no prompt or one that the policy can't take, and `on_bad_rows` is error.
-        ConfigError: there is an unfinished file and no `resume`, or it is of other prompts or settings.
+        ConfigError: there is an unfinished file and no `resume`, or what is there is of other prompts or
+            settings.
         ModelError, ServerError: the policy can't be loaded, or does not answer.
     """
     config, path = config or SamplingConfig(), Path(out)
     if not path.name.endswith((".jsonl", ".jsonl.gz")):
         raise ConfigError(f"{path}: rows are written as JSON lines, want a name in .jsonl or .jsonl.gz.")
-    unfinished = path.with_name(f"{path.name}.unfinished")
-    if resume and path.exists() and not unfinished.exists():
-        rows = sum(1 for _ in raw_rows(path))
-        return headed("generate", config.seed) | {"rows": rows, "already_there": True}
+    unfinished, kept = (path.with_name(f"{path.name}.{each}") for each in ("unfinished", "identity"))
     sampler = _sampler(policy, config, server)
     asked, bad = asked_rows(data, sampler.refusal, on_bad_rows, written=True)
     served = sampler.server.model if isinstance(sampler, ServedPolicy) else None
     identity = json.dumps([masked(policy), served, asdict(config), _digest(asked)])
+    if resume and path.exists() and not unfinished.exists():
+        _check_finished(path, kept, identity)
+        rows = sum(1 for _ in raw_rows(path))
+        return headed("generate", config.seed) | {"rows": rows, "already_there": True}
     started, tokens = time.monotonic(), 0
     with (
         _opened(unfinished, identity, sampler.batch_prompts, resume) as (file, done),
@@ -91,6 +94,7 @@ def generate(
     seconds = time.monotonic() - started
     bad += [line[REFUSED] for line in _lines(unfinished) if REFUSED in line]
     rows = write_rows(path, (line for line in _lines(unfinished) if REFUSED not in line))
+    kept.write_text(f"{identity}\n")
     unfinished.unlink()
     return headed("generate", config.seed) | {
         "rows": rows,
@@ -178,6 +182,15 @@ def _answered(row: Mapping[str, Any], samples: Sequence[Sample]) -> dict[str, An
         "response_tokens": [sample.tokens for sample in samples],
         "finished": [sample.finished for sample in samples],
     }
+
+
+def _check_finished(path: Path, kept: Path, identity: str) -> None:
+    """Nothing, if the finished file is what the run would become."""
+    if not kept.exists() or kept.read_text().strip() != identity:
+        raise ConfigError(
+            f"{path}: is finished, and {kept.name} does not tell that it is of these prompts, this policy and "
+            "these settings. Give its own, name another file, or remove it."
+        )
 
 
 @contextmanager
