@@ -188,8 +188,8 @@ def _check_finished(path: Path, kept: Path, identity: str) -> None:
     """Nothing, if the finished file is what the run would become."""
     if not kept.exists() or kept.read_text().strip() != identity:
         raise ConfigError(
-            f"{path}: is finished, and {kept.name} does not tell that it is of these prompts, this policy and "
-            "these settings. Give its own, name another file, or remove it."
+            f"{path}: is finished, and {kept.name} does not tell that it is of these prompts, this policy "
+            "and these settings. Give its own, name another file, or remove it."
         )
 
 
