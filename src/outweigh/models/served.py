@@ -31,9 +31,10 @@ class ServedReward(Scorer):
     Of OpenRLHF's protocol a text is one string, prompt and response, as the model was trained to read it: in
     `URL#NAME`, NAME is the model or tokenizer (a folder, a Hub name, or bundled) whose chat template writes
     it. Without one it is plain text that names each role; vLLM is sent messages, and renders them itself.
+    A key stands in the environment variable OUTWEIGH_REWARD_KEY, or in the one that the configuration names.
 
     Raises:
-        ConfigError: the URL ends otherwise.
+        ConfigError: the URL ends otherwise, or the key holds what no key does.
         ModelError: there is no such tokenizer.
     """
 
