@@ -94,20 +94,20 @@ def align_rl(
             "reward_models": [masked(each.reward_model) for each in finished[1:]],
             "peak_memory_bytes": peak_memory(),
         }
-        write_json(out / "results.json", results)
         _report(results, out)
         if config.stop and "over-optimisation" in facts[-1].alarms:
             results["stopped"] = facts[-1].round
             break
     results["kept"] = _keep(rounds, results["rounds"])
-    write_json(out / "results.json", results)
     _report(results, out)
     return results
 
 
 def _report(results: dict[str, Any], out: Path) -> None:
+    """Nothing; writes the results and their page."""
     from outweigh.report import write_report  # late: matplotlib is slow to load
 
+    write_json(out / "results.json", results)
     shown = json.loads(as_json(results)) | {"command": f"outweigh align rl ... --out {out}  # {out}/run.yaml"}
     shown["data"] = {name: value for name, value in shown["data"].items() if isinstance(value, int)}
     shown["seconds"] = {
