@@ -162,8 +162,8 @@ class Scripted(BaseHTTPRequestHandler):
             self.server.under_way -= 1
         if script is None:
             self._send(200, self.server.answer(body))
-        elif script == "wait 0":
-            self._send(429, b"", Retry_After="0")
+        elif str(script).startswith("wait "):
+            self._send(429, b"", Retry_After=script.removeprefix("wait "))
         elif script == "hang up":
             self.connection.close()
         elif isinstance(script, tuple):

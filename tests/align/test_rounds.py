@@ -7,14 +7,14 @@ from outweigh.align.rounds import Answers, diversity, round_facts
 from outweigh.report import write_report
 
 
-def answers(reward=0.0, gold=0.0, ratio=0.0, tokens=50.0, alike=0.9, prompts=40, seed=0):
+def answers(reward=0.0, gold=0.0, ratio=0.0, tokens=50.0, alike=0.9, ended=1.0, prompts=40, seed=0):
     noise = np.random.default_rng(seed).normal(scale=0.1, size=(prompts, 4))
     return Answers(
         reward_PN=reward + noise,
         gold_PN=None if gold is None else gold + noise,
         log_ratio_PN=np.full((prompts, 4), ratio),
         tokens_PN=np.full((prompts, 4), tokens),
-        finished_PN=np.ones((prompts, 4)),
+        finished_PN=(np.arange(prompts * 4) < ended * prompts * 4).astype(float).reshape(4, prompts).T,
         diversity_P=np.full(prompts, alike),
     )
 
@@ -53,6 +53,15 @@ def test_divergence_length_and_sameness_alarm_and_are_silent_below():
     steps = [{"kl": 0.1}] * 9
     assert alarms(answers(), answers(), log=[*steps, {"kl": 2.0}]) == {"divergence"}
     assert not alarms(answers(), answers(), log=[*steps, {"kl": 0.9}])
+
+
+def test_responses_that_are_cut_where_the_first_policy_ended_are_long_whatever_their_tokens():
+    first = answers(tokens=100.0, ended=0.8)  # of at most 128: half as long again it can't become
+    assert alarms(first, answers(tokens=128.0, ended=0.3)) == {"length"}
+    assert not alarms(first, answers(tokens=128.0, ended=0.45))
+    assert not alarms(answers(ended=0.08), answers(ended=0.0))  # too few to begin with
+    few = {"tokens": 120.0, "prompts": 5}
+    assert not alarms(answers(ended=0.15, **few), answers(ended=0.05, **few))  # 3 of 20, then 1: chance
 
 
 def test_diversity_is_the_share_of_distinct_neighbouring_words():

@@ -68,6 +68,23 @@ def test_bos_is_never_doubled_and_eos_closes_every_text():
             assert text.count("</s>") == 1 and text.endswith("</s>")
 
 
+def test_a_text_that_a_policy_has_ended_reads_as_our_own_rendering_with_its_newline_or_without(smollm2):
+    renderer = Renderer(smollm2)
+    opened, whole = renderer.opened(PROMPT), renderer(PROMPT, ANSWER).text
+    for end in ("", smollm2.eos_token, f"{smollm2.eos_token}\n"):  # cut, said, rendered
+        text = renderer((), (Message("text", f"{opened}Seven.{end}"),)).text
+        ids = [smollm2(each, add_special_tokens=False)["input_ids"] for each in (text, whole)]
+        assert ids[0] == ids[1] and text.count(smollm2.eos_token) == whole.count(smollm2.eos_token)
+
+
+def test_an_end_of_turn_that_is_not_the_end_of_a_sequence_closes_a_text_once():
+    tokenizer = llama_like()
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content }}<turn>\n{% endfor %}"
+    renderer = Renderer(tokenizer)
+    for said in ("b", "b<turn>", "b<turn>\n", "b</s>", "b<turn></s>", "b<turn>\n</s>"):
+        assert renderer((), (Message("text", said),)).text == "<s>b<turn>\n"
+
+
 def test_template_none_joins_the_texts_as_they_are():
     text, characters = Renderer(llama_like(), "none")((Message("user", "a "),), (Message("assistant", "b"),))
     assert (text, text[characters:]) == ("<s>a b</s>", "b</s>")

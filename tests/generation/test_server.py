@@ -96,6 +96,14 @@ def test_requests_keep_the_pace_that_is_allowed(server):
     assert times[-1] - times[0] > 0.25  # four of them, a tenth of a second apart
 
 
+def test_what_is_interrupted_asks_nothing_more(server):
+    samples = policy(server, requests_per_minute=60.0, concurrency=4).samples(prompts(10), 0)
+    next(samples)  # three threads wait for their turn
+    samples.close()
+    time.sleep(1.5)
+    assert len(server.asked) == 1
+
+
 @pytest.mark.parametrize(
     ("answer", "said"),
     [

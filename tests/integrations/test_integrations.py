@@ -6,8 +6,10 @@ import inspect
 import numpy as np
 import pytest
 import torch
+from transformers import LlamaConfig, LlamaForSequenceClassification
 
 from outweigh.align.shaping import ShapingConfig
+from outweigh.data.records import Message
 from outweigh.errors import ConfigError, DataError
 from outweigh.integrations import openrlhf, verl
 from outweigh.integrations.trl import RewardFunction, reward_func
@@ -118,8 +120,6 @@ def test_verl_gets_the_score_of_one_solution(model, named):
 
 def test_openrlhf_gets_tensors_for_rendered_texts(model, named):
     ours = RewardModel.load(model)
-    from outweigh.data.records import Message
-
     rendered = [
         ours.renderer((Message("user", prompt),), (Message("assistant", response),)).text
         for prompt, response in zip(PROMPTS, RESPONSES, strict=True)
@@ -131,6 +131,27 @@ def test_openrlhf_gets_tensors_for_rendered_texts(model, named):
         expected = ours.score(PROMPTS, RESPONSES)[: len(texts)]
         np.testing.assert_allclose(found["scores"], expected, rtol=1e-5)
     assert set(found) == {"rewards", "scores", "extra_logs"}
+
+
+def test_openrlhf_gets_our_own_reward_of_a_query_that_ends_where_the_policy_ended(tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    tokenizer = load_tokenizer("smollm2")
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=16,
+        num_labels=1,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    ours = RewardModel(LlamaForSequenceClassification(config), tokenizer)
+    ours.save(tmp_path)
+    monkeypatch.setenv("OUTWEIGH_REWARD_MODEL", str(tmp_path))
+    opened = [ours.renderer.opened((Message("user", prompt),)) for prompt in PROMPTS]
+    queries = [f"{asked}{said}{tokenizer.eos_token}" for asked, said in zip(opened, RESPONSES, strict=True)]
+    found = as_the_peer_loads_it(openrlhf, "reward_func")(queries)["rewards"]
+    np.testing.assert_allclose(found, RewardModel.load(tmp_path).score(PROMPTS, RESPONSES), rtol=1e-5)
 
 
 def test_without_a_model_the_variable_is_named(monkeypatch):

@@ -2,6 +2,8 @@
 badly."""
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -87,10 +89,13 @@ def test_vllm_renders_messages_itself_and_gives_the_logit(server, classify):
     assert ServedReward(classify).score_texts([verbatim]).tolist() == [7.0]
 
 
-def test_the_key_comes_from_the_environment(server, rewards, monkeypatch):
+def test_the_key_of_a_chat_is_sent_to_no_reward_model_unless_it_is_named(server, rewards, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "secret")
     ServedReward(rewards).score(["q"], ["a"])
-    assert server.asked[0][1] == "Bearer secret"
+    ServedReward(rewards, ServerConfig(key="OPENAI_API_KEY")).score(["q"], ["a"])
+    monkeypatch.setenv("OUTWEIGH_REWARD_KEY", "own")
+    ServedReward(rewards).score(["q"], ["a"])
+    assert [key for _, key, _ in server.asked] == [None, "Bearer secret", "Bearer own"]
 
 
 def test_a_busy_or_broken_server_is_asked_again(server, rewards):
@@ -154,6 +159,38 @@ def test_a_server_that_failed_once_may_be_asked_again(server, rewards):
         model.score(["q"], ["a"])
     server.script = ["wait 0"]
     assert len(model.score(["q"], ["a"])) == 1
+
+
+def test_threads_that_share_a_model_do_not_stop_each_other(server, rewards):
+    model = ServedReward(rewards)
+    server.script = ["wait 1", {"rewards": []}]
+    with ThreadPoolExecutor(1) as pool:
+        waits = pool.submit(model.score, ["q"], ["a"])
+        while not server.asked:
+            time.sleep(0.01)
+        time.sleep(0.1)
+        with pytest.raises(ServerError, match="want 1 finite rewards"):
+            model.score(["q"], ["b"])
+        assert len(waits.result()) == 1
+
+
+def test_the_password_of_a_url_is_used_and_never_shown(server, rewards, tmp_path, capsys, caplog):
+    from outweigh.cli.main import main
+
+    own = rewards.replace("://", "://me:secret@")
+    rows = [{"prompt": f"Q{n}", "chosen": "bbb", "rejected": "a"} for n in range(4)]
+    data = tmp_path / "pairs.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    out = tmp_path / "results.json"
+    assert main(["evaluate", str(data), "--model", own, "--model", rewards, "--out", str(out)]) == 0
+    assert main(["judge", str(data), "--by", own, "--json"]) == 0
+    assert main(["score", own, str(data), "--out", str(tmp_path / "s.jsonl"), "--dry-run"]) == 0
+    assert main(["evaluate", str(data), "--model", own, "--dry-run"]) == 0
+    server.script = [(404, b"")]
+    assert main(["score", own, str(data), "--out", str(tmp_path / "s.jsonl")]) == 2
+    said = "".join(capsys.readouterr()) + caplog.text + out.read_text()
+    assert "***@127.0.0.1" in said and "secret" not in said and "me:" not in said
+    assert {key for _, key, _ in server.asked} == {None, "Basic bWU6c2VjcmV0"}
 
 
 def test_other_urls_and_templates_are_refused_before_anything_is_asked(server):

@@ -38,7 +38,16 @@ def test_a_new_tally_is_all_zero_and_its_lock_no_result():
     told = Tally().to_dict()
     assert set(told.values()) == {0} and json.dumps(told)
     assert list(told) == [
-        *("requests", "cached", "malformed", "prompt_tokens", "completion_tokens", "first", "second")
+        *(
+            "requests",
+            "cached",
+            "malformed",
+            "refused",
+            "prompt_tokens",
+            "completion_tokens",
+            "first",
+            "second",
+        )
     ]
 
 
@@ -48,6 +57,7 @@ def test_both_orders_are_requests_and_tokens_are_those_of_the_server(server):
         "requests": 10,
         "cached": 0,
         "malformed": 0,
+        "refused": 0,
         "prompt_tokens": 70,
         "completion_tokens": 30,
         "first": 10,
@@ -83,6 +93,22 @@ def test_what_failed_is_no_request(server):
     with pytest.raises(ServerError, match="too long"):
         judge.verdicts(matches(2, "fails"))
     assert set(judge.tally.to_dict().values()) == {0}
+
+
+def test_a_refused_question_is_counted_and_its_match_has_no_verdict(server):
+    server.script = [(413, b"too long")]
+    server.answer = saying("[[A]]")
+    judge = ServerJudge(server.url, ServerConfig(concurrency=1, retries=0))
+    assert judge.verdicts(matches(3, "one refused")) == [None, 0.5, 0.5]
+    assert (judge.tally.refused, judge.tally.requests, judge.tally.malformed) == (1, 5, 0)
+
+
+@pytest.mark.parametrize("code", [401, 403, 404])
+def test_what_is_no_refusal_of_one_question_ends_it(code, server):
+    server.script = [(code, b"no")]
+    server.answer = saying("[[A]]")
+    with pytest.raises(ServerError, match=f"answers {code}"):
+        ServerJudge(server.url, CALM).verdicts(matches(3, f"ends {code}"))
 
 
 def test_counts_from_many_threads_are_not_lost(server):

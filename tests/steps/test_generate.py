@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from datetime import date
+from decimal import Decimal
 
 import pytest
 
@@ -110,6 +111,16 @@ def test_what_is_unfinished_goes_on_only_with_the_same_prompts_and_settings(serv
     ]
 
 
+def test_the_password_of_a_url_is_in_no_file(server, tmp_path):
+    server.script = [None, (401, b"no more")]
+    url = server.url.replace("://", "://me:secret@")
+    with pytest.raises(ServerError) as told:
+        outweigh.generate(
+            asked(3), policy=url, out=tmp_path / "o.jsonl", config=SHORT, server=ServerConfig(concurrency=1)
+        )
+    assert "secret" not in (tmp_path / "o.jsonl.unfinished").read_text() + str(told.value)
+
+
 def test_another_model_of_the_server_is_another_policy(server, tmp_path):
     out = tmp_path / "o.jsonl"
     server.script = [None, (401, b"no more")]
@@ -135,11 +146,32 @@ def test_what_a_server_refuses_is_a_bad_row(server, tmp_path):
         outweigh.generate(asked(4), out=tmp_path / "p.jsonl", **told)
 
 
+def test_after_a_bad_row_nothing_more_is_asked(server, tmp_path):
+    server.script = [(400, b"too long")]
+    told = ServerConfig(concurrency=4, requests_per_minute=60.0)
+    with pytest.raises(DataError, match="too long"):
+        outweigh.generate(asked(8), policy=server.url, out=tmp_path / "o.jsonl", config=SHORT, server=told)
+    time.sleep(1.5)
+    assert len(server.asked) == 1
+
+
 def test_a_finished_file_is_not_drawn_again(server, tmp_path):
     told = {"policy": server.url, "out": tmp_path / "o.jsonl", "config": SHORT}
     outweigh.generate(asked(2), **told)
     server.asked.clear()
     assert outweigh.generate(asked(2), resume=True, **told)["already_there"] and not server.asked
+
+
+def test_a_finished_file_of_other_prompts_or_settings_or_of_no_known_ones_is_refused(server, tmp_path):
+    told = {"data": asked(2), "policy": server.url, "out": tmp_path / "o.jsonl", "config": SHORT}
+    outweigh.generate(**told)
+    other = SamplingConfig(n=2, max_new_tokens=6, seed=1)
+    for changed in ({"data": asked(3)}, {"config": other}, {"server": ServerConfig(model="large")}):
+        with pytest.raises(ConfigError, match=r"o\.jsonl: is finished, and .* does not tell that it is of"):
+            outweigh.generate(**told | changed, resume=True)
+    (tmp_path / "o.jsonl.identity").unlink()
+    with pytest.raises(ConfigError, match="is finished"):
+        outweigh.generate(**told, resume=True)
 
 
 def test_dates_and_what_select_wrote_do_not_stand_in_the_way(server, tmp_path):
@@ -165,6 +197,17 @@ def test_a_bad_row_ends_it_before_anything_is_asked_or_is_skipped_and_told(serve
     assert found["rows"] == 2 and len(found["bad_rows"]) == 2 and "row 3" in found["bad_rows"][1]
     with pytest.raises(DataError, match="none of 1 rows can be answered"):
         outweigh.generate(rows[1:2], policy=server.url, out=tmp_path / "p.jsonl", on_bad_rows="skip")
+
+
+@pytest.mark.parametrize("value", [float("nan"), b"bytes", Decimal("1.5"), [float("inf")]])
+def test_a_row_that_can_not_be_written_is_bad_before_anything_is_asked(value, server, tmp_path):
+    rows = [{"prompt": "Hi"}, {"prompt": "Ho", "score": value}]
+    told = {"policy": server.url, "out": tmp_path / "o.jsonl", "config": SHORT}
+    with pytest.raises(DataError, match=r"^row 2: can't be written as JSON, got .* Drop the column"):
+        outweigh.generate(rows, **told)
+    assert not server.asked
+    found = outweigh.generate(rows, on_bad_rows="skip", **told)
+    assert found["rows"] == 1 and "row 2" in found["bad_rows"][0] and len(server.asked) == 1
 
 
 def test_a_prompt_too_long_for_the_policy_is_named_with_its_row(tiny_chat, tmp_path):

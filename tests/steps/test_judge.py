@@ -106,6 +106,30 @@ def test_a_judge_without_any_verdict_or_that_fails_says_so(server):
         outweigh.judge(other, by=server.url, server=MILD)
 
 
+def test_one_pair_that_is_refused_is_left_out_of_the_figures_and_its_verdict_is_null(server, tmp_path):
+    server.script = [(400, b"context too long")]
+    server.answer = judging(longer)
+    given = [{**row, "prompt": f"Refused: {row['prompt']}"} for row in pairs(4, 4)]
+    how = {"server": ServerConfig(concurrency=1, retries=0), "out": tmp_path / "verdicts.jsonl"}
+    found = outweigh.judge(given, by=server.url, **how)
+    assert found["chosen"].without_verdict == found["asked"]["refused"] == 1
+    assert (found["chosen"].rate.value, found["label"].pairs) == (1.0, 3)
+    written = [json.loads(line) for line in how["out"].read_text().splitlines()]
+    assert [row["verdict"] for row in written] == [None, 1.0, 1.0, 1.0]
+
+
+def test_verdicts_are_written_whatever_can_be_said_of_them(server, tmp_path):
+    tied = [{**row, "votes_chosen": 2, "votes_rejected": 2} for row in pairs(4, 3)]
+    found = outweigh.judge(tied, by=Longer(), out=tmp_path / "tied.jsonl")
+    assert found["label"].accuracy.value == 0.75 and "votes" not in found
+    server.answer = judging(lambda first, second: "No.")
+    given = [{**row, "prompt": f"Unsaid: {row['prompt']}"} for row in pairs(3, 3)]
+    with pytest.raises(DataError, match="no verdict on any"):
+        outweigh.judge(given, by=server.url, server=MILD, out=tmp_path / "none.jsonl")
+    for name, count in (("tied", 4), ("none", 3)):
+        assert len((tmp_path / f"{name}.jsonl").read_text().splitlines()) == count
+
+
 def kept(rows, name, tmp_path):
     path = tmp_path / f"{name}.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))

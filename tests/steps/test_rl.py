@@ -229,6 +229,30 @@ def test_what_would_have_no_effect_is_refused(told, said, tiny_chat, judge, tmp_
         outweigh.align_rl(PROMPTS, reward_model=model, out=tmp_path / "out", config=config, **told)
 
 
+def test_pairs_that_will_not_do_are_told_before_the_first_round(tiny_chat, judge, wordy_pairs, tmp_path):
+    out, config = tmp_path / "out", RLConfig(policy=str(tiny_chat), rounds=2, **QUICK)
+    bad = [*wordy_pairs, {"prompt": "Ask.", "chosen": "Please."}]
+    for pairs, reward, error, said in (
+        (bad, None, DataError, "row 61: no column 'rejected'"),
+        (wordy_pairs, TrainConfig(margin="column"), ConfigError, "the data has no column margin"),
+        (wordy_pairs, TrainConfig(objective="listwise"), ConfigError, "listwise: got pairs"),
+    ):
+        with pytest.raises(error, match=said):
+            outweigh.align_rl(PROMPTS, reward_model=judge, pairs=pairs, reward=reward, out=out, config=config)
+    assert not out.exists()
+
+
+def test_bad_rows_of_the_pairs_are_skipped_where_that_is_asked_and_listed(
+    tiny_chat, judge, wordy_pairs, tmp_path
+):
+    config = RLConfig(policy=str(tiny_chat), rounds=2, **QUICK)
+    pairs = [*wordy_pairs, {"prompt": "Ask.", "chosen": "Please."}]
+    how = {"pairs": pairs, "reward": REWARD, "config": config, "on_bad_rows": "skip"}
+    found = outweigh.align_rl(PROMPTS, reward_model=judge, out=tmp_path / "out", **how)
+    assert (tmp_path / "out" / "round_2" / "reward" / "model").exists() and found["kept"] == 2
+    assert "no column 'rejected'" in (tmp_path / "out" / "bad_rows.jsonl").read_text()
+
+
 def test_a_served_reward_model_does_what_the_same_one_in_memory_does(
     tiny_chat, judge, tmp_path, server, caplog
 ):

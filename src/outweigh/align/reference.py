@@ -16,7 +16,7 @@ from outweigh.models.policy import Policy, load_policy
 from outweigh.models.precision import autocast_dtype, default_device
 from outweigh.progress import progress
 
-LAYOUT = 1  # raised when the cached file's content changes
+LAYOUT = 2  # raised when the cached file's content changes
 CHUNK = 512  # pairs scored at once, sorted by length among themselves
 
 

@@ -3,10 +3,12 @@
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import peft
 import torch
 from safetensors.torch import load_file
@@ -18,7 +20,7 @@ from outweigh.data.records import Text
 from outweigh.data.rendering import Renderer
 from outweigh.errors import TrainingError
 from outweigh.models.loading import load_tokenizer, quiet
-from outweigh.models.policy import filler, load_policy
+from outweigh.models.policy import load_policy
 from outweigh.models.precision import autocast_dtype, default_device
 from outweigh.optional import need
 from outweigh.training.bar import StepBar
@@ -30,13 +32,14 @@ KEPT = (
     "step",
     "reward",
     "reward_std",
-    "frac_reward_zero_std",
+    "flat_prompts",
     "kl",
     "entropy",
     "completions/mean_length",
     "loss",
 )
-"""What is kept of TRL's log."""
+"""What is kept of TRL's log, with what `_counted` adds to it."""
+EQUAL = 1e-5  # nats: one text's rewards may differ by as much from batch to batch
 
 Reward = Callable[..., list[float]]
 
@@ -90,8 +93,6 @@ def _trainer(
     arguments, kind = kinds[config.algorithm]
     tokenizer = load_tokenizer(config.policy, own_pad=False)
     Renderer(tokenizer)  # gives it a chat template where it has none
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(filler(tokenizer))
     device = default_device()
     rows: dict[str, Any] = {"prompt": [[message._asdict() for message in prompt] for prompt in prompts]}
     dtype = autocast_dtype(device, config.precision)
@@ -103,7 +104,7 @@ def _trainer(
         warnings.simplefilter("ignore", FutureWarning)
         trainer = sealed(
             model=model,
-            reward_funcs=[reward],
+            reward_funcs=[_counted(reward, config.n)],
             args=arguments(
                 output_dir=str(folder / "checkpoints"),
                 per_device_train_batch_size=config.device_responses,
@@ -136,6 +137,21 @@ def _trainer(
         )
     trainer.remove_callback(PrinterCallback)  # the log is kept, and shown as curves
     return trainer
+
+
+def _counted(reward: Reward, n: int) -> Reward:
+    """The reward, which also logs the share of prompts whose n responses all have one.
+
+    With rloo TRL's own share is of rewards less the divergence, which are hardly ever equal.
+    """
+
+    @wraps(reward)
+    def counted(*, log_metric: Callable[[str, float], None], **told: Any) -> list[float]:
+        found = reward(**told)
+        log_metric("flat_prompts", float((np.ptp(np.reshape(found, (-1, n)), axis=1) < EQUAL).mean()))
+        return found
+
+    return counted
 
 
 def _adapters(model: Any, config: RLConfig) -> peft.LoraConfig:

@@ -14,6 +14,8 @@ FURTHER = 3.0  # times the divergence of the round before that is a spike
 FAR = 10.0  # nats a response, under which no divergence is called one
 SPIKE, SPIKES = 1.0, 10.0  # a step's divergence: nats a token, and times the median step of its round
 LONGER = 1.5  # times the first policy's length
+ENDING = 0.5  # of the share of responses that the first policy ended by itself
+ENDED = 0.1  # that share, under which it ended too few for any to be missed
 FLAT = 0.5  # share of prompts whose responses all have one reward
 SAMER = 0.5  # of the first policy's diversity
 
@@ -83,8 +85,9 @@ ALARMS = {
         "Raise shaping.clip, the temperature or n.",
     ),
     "length": (
-        "responses are half as long again as the first policy's",
-        "See whether the reward model prefers length: outweigh evaluate shows it. Raise kl.",
+        "responses are half as long again as the first policy's, or half as many of them end by themselves",
+        "See whether the reward model prefers length: outweigh evaluate shows it. Raise kl, or "
+        "max_new_tokens where most are cut.",
     ),
     "diversity": (
         "responses to one prompt have become alike",
@@ -105,7 +108,8 @@ def round_facts(
 ) -> RoundFacts:
     """The facts of the last of the rounds, the first of which is the policy that they began with.
 
-    `log` is that of the round's training, a `kl` each step.
+    `log` is that of the round's training: each step `kl`, and `flat_prompts`, the share of prompts whose
+    responses all have one reward.
     """
     first, last = rounds[0], rounds[-1]
 
@@ -148,16 +152,31 @@ def _alarms(rounds: Sequence[Answers], log: Sequence[Mapping[str, float]], seed:
     found = ["over-optimisation"] if _over_optimised(rounds, seed) else []
     far, was = last.log_ratio_PN.mean(), before.log_ratio_PN.mean()
     leapt = len(rounds) > 2 and far > FAR and far > FURTHER * max(was, 0.0)
-    if np.mean([entry.get("frac_reward_zero_std", 0.0) for entry in log] or [0.0]) > FLAT:
+    if np.mean([entry.get("flat_prompts", 0.0) for entry in log] or [0.0]) > FLAT:
         found.append("flat reward")
     steps = [entry["kl"] for entry in log if "kl" in entry]
     if leapt or (steps and max(steps) > max(SPIKE, SPIKES * float(np.median(steps)))):
         found.append("divergence")
-    if last.tokens_PN.mean() > LONGER * first.tokens_PN.mean():
+    if last.tokens_PN.mean() > LONGER * first.tokens_PN.mean() or _ends_no_more(first, last, seed):
         found.append("length")
     if last.diversity_P.mean() < SAMER * first.diversity_P.mean():
         found.append("diversity")
     return found
+
+
+def _ends_no_more(first: Answers, last: Answers, seed: int) -> bool:
+    """Whether far fewer responses end by themselves, by an interval without 0. Those that are cut are no
+    longer than max_new_tokens, so that their length alone may tell nothing."""
+    ended = first.finished_PN.mean()
+    few = ended > ENDED and last.finished_PN.mean() < ENDING * ended
+    return bool(few and _fell(first.finished_PN - last.finished_PN, seed))
+
+
+def _fell(lost_PN: FloatArray, seed: int) -> bool:
+    """Whether more than by chance is lost, by prompt."""
+    unit = Unit("prompt", np.arange(len(lost_PN)), len(lost_PN))
+    low = bootstrap_mean(lost_PN.mean(axis=1), unit, seed=seed).low
+    return low is not None and low > 0
 
 
 def _over_optimised(rounds: Sequence[Answers], seed: int) -> bool:
@@ -167,7 +186,5 @@ def _over_optimised(rounds: Sequence[Answers], seed: int) -> bool:
     if len(golds) < len(rounds):
         return False
     best = int(np.argmax([gold.mean() for gold in golds]))
-    lost = (golds[best] - golds[-1]).mean(axis=1)
-    fell = bootstrap_mean(lost, Unit("prompt", np.arange(len(lost)), len(lost)), seed=seed).low
     rose = rounds[-1].reward_PN.mean() > rounds[best].reward_PN.mean()
-    return bool(rose and fell is not None and fell > 0)
+    return bool(rose and _fell(golds[best] - golds[-1], seed))

@@ -52,7 +52,8 @@ class AlignRL:
     resume: bool = False
     """Go on where an interrupted run ended, within a round or between two."""
     on_bad_rows: OnBadRows = "error"
-    """skip leaves out rows without a prompt or with one too long, and counts them."""
+    """skip leaves out rows without a prompt or with one too long, and counts them; bad rows of the pairs are
+    listed in DIR/bad_rows.jsonl."""
     settings: Annotated[RLConfig, tyro.conf.arg(name="")] = field(default_factory=RLConfig)
     reward: TrainConfig = field(default_factory=TrainConfig)
     """How the reward model is trained on the pairs between rounds."""

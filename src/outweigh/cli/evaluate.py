@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> None:
     from outweigh.data.config import TokenConfig
     from outweigh.evaluation.tables import comparison_table, evaluation_tables, models_table
     from outweigh.models.ensemble import members_of
-    from outweigh.servers.config import is_server
+    from outweigh.servers.config import is_server, masked
     from outweigh.steps.evaluate import evaluate
     from outweigh.steps.plan import planned
 
@@ -44,7 +44,10 @@ def main(arguments: Sequence[str]) -> None:
         names = [name for model in told.model for name in members_of(model).names]
         here = [name for name in names if not is_server(name)]
         if not here:
-            return show(told.common, {"served": names}, [f"Every text would be sent to {', '.join(names)}."])
+            served = [masked(name) for name in names]
+            return show(
+                told.common, {"served": served}, [f"Every text would be sent to {', '.join(served)}."]
+            )
         for data in told.data:
             plan = planned(
                 data,

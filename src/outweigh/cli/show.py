@@ -210,7 +210,8 @@ def judge_lines(results: Mapping[str, Any]) -> list[str]:
         asked = results["asked"]
         lines.append(
             f"{asked['requests']:,} answers, {asked['cached']:,} from the cache, {asked['malformed']:,} "
-            f"without a verdict; {asked['prompt_tokens']:,} tokens read, {asked['completion_tokens']:,} said."
+            f"without a verdict, {asked['refused']:,} questions refused; {asked['prompt_tokens']:,} tokens "
+            f"read, {asked['completion_tokens']:,} said."
         )
         if asked["chose_the_first_shown"] is not None:
             lines.append(

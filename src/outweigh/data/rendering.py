@@ -20,7 +20,8 @@ class Renderer:
     `add_special_tokens=False`: whoever renders with the saved chat template gets the same ids.
 
     Messages go through the tokenizer's chat template, a plain one where it has none. Verbatim texts (and all
-    texts with `template="none"`) are concatenated as they are, between the tokenizer's own special tokens.
+    texts with `template="none"`) are concatenated as they are, after the tokenizer's own special tokens, and
+    closed once, as a text of the template is: a reward is read at one last token, whoever wrote the text.
 
     Raises:
         ConfigError: the template is neither "auto" nor "none".
@@ -33,6 +34,7 @@ class Renderer:
         self.verbatim = template == "none"
         self.start, self.end = surrounding_tokens(tokenizer)
         self.suffix = self.end
+        """What closes a text after the response: an end of turn, an end of sequence."""
         if not self.verbatim:
             if not tokenizer.chat_template:
                 tokenizer.chat_template = plain_template(self.start, self.end)
@@ -47,7 +49,9 @@ class Renderer:
         if self.verbatim or any(message.role == "text" for message in response):
             before = self.start + "".join(message.content for message in prompt).removeprefix(self.start)
             after = "".join(message.content for message in response)
-            after = after.removesuffix(self.end) + self.end if self.end else after
+            for closing in (self.end, self.suffix, self.suffix.rstrip()):  # a policy ends before the newline
+                after = after.removesuffix(closing)
+            after += self.suffix
             return Rendered(before + (after if prompt else after.removeprefix(self.start)), len(before))
         whole = self._chat((*prompt, *response))
         if not prompt:
@@ -74,11 +78,6 @@ class Renderer:
         asked = (Message("user", "x"),)
         before = self._chat((*asked, Message("assistant", _MARK))).split(_MARK)[0]
         return before.removeprefix(self._chat(asked, generation=True))
-
-    def suffix_characters(self, prompt: Text, response: Text) -> int:
-        """Characters that close the text after the response: an end of turn, an end of sequence."""
-        verbatim = self.verbatim or any(message.role == "text" for message in response)
-        return len(self.end if verbatim else self.suffix)
 
     def _chat(self, messages: Text, generation: bool = False) -> str:
         try:

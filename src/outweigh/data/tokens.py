@@ -18,7 +18,7 @@ from outweigh.data.rendering import Renderer
 from outweigh.errors import ConfigError, DataError, ModelError
 
 BATCH = 1000  # examples rendered and encoded at once: a few MB, and the tokenizer's threads stay busy
-LAYOUT = 1  # raised when the cached files' content changes
+LAYOUT = 2  # raised when the cached files' content changes
 SCHEMA = pa.schema(
     {
         "response_ids": pa.list_(pa.list_(pa.int32())),
@@ -157,10 +157,10 @@ def encode(texts: Sequence[tuple[Text, Text]], renderer: Renderer) -> list[Encod
         [text for text, _ in rendered], add_special_tokens=False, return_offsets_mapping=True, verbose=False
     )
     encoded = []
-    for (prompt, response), (text, characters), ids, offsets in zip(
-        texts, rendered, batch["input_ids"], batch["offset_mapping"], strict=True
+    for (text, characters), ids, offsets in zip(
+        rendered, batch["input_ids"], batch["offset_mapping"], strict=True
     ):
-        closing = len(text) - renderer.suffix_characters(prompt, response)
+        closing = len(text) - len(renderer.suffix)
         start = sum(begin < characters for begin, _ in offsets)
         encoded.append(Encoded(ids, start, sum(begin >= closing for begin, _ in offsets)))
     return encoded

@@ -68,19 +68,27 @@ def write_rows(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> int:
     written = 0
     with replaced_whole(path) as out:
         for row in rows:
-            out.write(_line(row, written + 1, path))
+            try:
+                out.write(json_line(row))
+            except DataError as error:
+                raise DataError(f"{path}:{written + 1}: {error}") from None
             written += 1
     return written
 
 
-def _line(row: Mapping[str, Any], number: int, path: Path) -> bytes:
+def json_line(row: Mapping[str, Any]) -> bytes:
+    """The row as a line of JSON.
+
+    Raises:
+        DataError: a value has no place in JSON (NaN, infinity, an object). The message has no origin.
+    """
     try:
         return json.dumps(row, default=json_value, allow_nan=False, ensure_ascii=False).encode() + b"\n"
     except UnicodeEncodeError:  # half a surrogate pair in a column that nothing reads: JSON's escape keeps it
         return json.dumps(row, default=json_value, allow_nan=False).encode() + b"\n"
     except (TypeError, ValueError) as error:
         raise DataError(
-            f"{path}:{number}: can't be written as JSON, got {error}, want finite numbers, strings, lists. "
+            f"can't be written as JSON, got {error}, want finite numbers, strings, lists. "
             "Drop the column from the data, or correct it."
         ) from None
 

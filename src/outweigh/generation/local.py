@@ -1,6 +1,6 @@
 """Sampling from a policy in memory: each prompt is read once, its cache shared by its n responses."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from inspect import signature
 from itertools import islice
 from pathlib import Path
@@ -46,7 +46,7 @@ class LocalPolicy(Sampler):
         """Why this prompt can't be answered; empty where it can."""
         return self.asking.refusal(prompt, self.config.max_new_tokens)
 
-    def samples(self, prompts: Iterable[Text], first: int) -> Iterator[Sequence[Sample]]:
+    def samples(self, prompts: Iterable[Text], first: int) -> Generator[Sequence[Sample], None, None]:
         """The n responses to each prompt; batches begin at `first`, so that a job can go on at one."""
         prompts = iter(prompts)
         while batch := list(islice(prompts, self.batch_prompts)):

@@ -1,7 +1,7 @@
 """What sampling takes and gives, whoever samples."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from typing import NamedTuple
 
 from outweigh.data.records import Text
@@ -22,6 +22,10 @@ class Refused(NamedTuple):
     reason: str
 
 
+Drawn = Generator[Sequence[Sample] | Refused, None, None]
+"""What was drawn for each prompt, in order; closed early, nothing more is drawn."""
+
+
 class Sampler(ABC):
     """Whatever answers prompts."""
 
@@ -33,5 +37,5 @@ class Sampler(ABC):
         """Why this prompt can't be answered; empty where it can."""
 
     @abstractmethod
-    def samples(self, prompts: Iterable[Text], first: int) -> Iterator[Sequence[Sample] | Refused]:
+    def samples(self, prompts: Iterable[Text], first: int) -> Drawn:
         """The n responses to each prompt, in order; `first` is the first one's place in the whole job."""

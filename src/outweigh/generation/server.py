@@ -1,17 +1,15 @@
 """A policy behind an OpenAI-compatible server: several prompts at a time."""
 
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
+import threading
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from outweigh.data.records import Text
 from outweigh.errors import ServerError, ServerRefusal
 from outweigh.generation.config import SamplingConfig
-from outweigh.generation.samples import Refused, Sample, Sampler
+from outweigh.generation.samples import Drawn, Refused, Sample, Sampler
 from outweigh.servers.client import SHOWN, Server
-from outweigh.servers.config import ServerConfig
+from outweigh.servers.config import CHAT_KEY, ServerConfig
 
 
 class ChatServer(Server):
@@ -22,17 +20,19 @@ class ChatServer(Server):
     """
 
     def __init__(self, url: str, config: ServerConfig) -> None:
-        super().__init__(url, config, advice="Is it its /v1?")
+        super().__init__(url, config, key=CHAT_KEY, advice="Is it its /v1?")
         self.model = self.first_model("/models")
 
-    def complete(self, messages: Sequence[Mapping[str, str]], **options: Any) -> dict[str, Any]:
-        """The server's answer to a chat, as it stands.
+    def complete(
+        self, messages: Sequence[Mapping[str, str]], stopped: threading.Event, **options: Any
+    ) -> dict[str, Any]:
+        """The server's answer to a chat, as it stands; once `stopped` is set, it is not asked any more.
 
         Raises:
             ServerError: it can't be reached, refuses, or answers with something else than a completion.
         """
         body = {"model": self.model, "messages": list(messages), **options}
-        found = self.asked("POST", "/chat/completions", json=body)
+        found = self.asked("POST", "/chat/completions", stopped=stopped, json=body)
         if not isinstance(found.get("choices"), list) or not found["choices"]:
             raise ServerError(f"{self.url}: got {str(found)[:SHOWN]}, want a completion with choices.")
         return found
@@ -49,26 +49,13 @@ class ServedPolicy(Sampler):
         """Why this prompt can't be answered; empty where it can. Which is too long, only the server knows."""
         return "" if prompt else "prompt is empty, want a message to answer. Drop the row."
 
-    def samples(self, prompts: Iterable[Text], first: int) -> Iterator[Sequence[Sample] | Refused]:
+    def samples(self, prompts: Iterable[Text], first: int) -> Drawn:
         """The n responses to each prompt, in order, while others are under way."""
-        asked, width = iter(enumerate(prompts, first)), self.server.config.concurrency
-        pool = ThreadPoolExecutor(width)
-        waiting: deque[Future[list[Sample] | Refused]] = deque()
-        try:
-            for place, prompt in islice(asked, 2 * width):
-                waiting.append(pool.submit(self._answers, prompt, place))
-            while waiting:
-                yield waiting.popleft().result()
-                for place, prompt in islice(asked, 1):
-                    waiting.append(pool.submit(self._answers, prompt, place))
-        except BaseException:  # what waits to be tried again is not to hold up an end
-            self.server.stop()
-            raise
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        return self.server.map(self._answers, enumerate(prompts, first))
 
-    def _answers(self, prompt: Text, place: int) -> list[Sample] | Refused:
+    def _answers(self, asked: tuple[int, Text], stopped: threading.Event) -> list[Sample] | Refused:
         """The n responses; a server that gives fewer at once than it is asked for is asked again."""
+        place, prompt = asked
         messages = [{"role": "user" if role == "text" else role, "content": said} for role, said in prompt]
         found: list[Sample] = []
         while len(found) < self.config.n:
@@ -76,6 +63,7 @@ class ServedPolicy(Sampler):
             try:
                 answer = self.server.complete(
                     messages,
+                    stopped,
                     n=self.config.n - len(found),
                     temperature=self.config.temperature,
                     top_p=self.config.top_p,

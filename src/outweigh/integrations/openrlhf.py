@@ -21,6 +21,8 @@ def reward_func(
 ) -> dict[str, Tensor | dict[str, Tensor]]:
     """Rewards (N,) of whole texts, prompt and response together, special tokens kept; float32.
 
+    A text is read as if our renderer had closed it, wherever the policy ended: on its end token, or cut.
+
     Raises:
         ConfigError, ModelError: no model is named, or it can't be loaded.
     """

@@ -28,7 +28,7 @@ from outweigh.models.precision import autocast_dtype, default_device
 from outweigh.progress import progress
 
 CHUNK = 4096  # texts encoded and sorted by length at once
-LAYOUT = 4  # raised when the cached files' content changes
+LAYOUT = 5  # raised when the cached files' content changes
 
 DEPTH = 2 / 3
 """Share of the layers below the features. The last layers serve what the backbone was trained for: in MiniLM

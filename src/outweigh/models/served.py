@@ -2,6 +2,7 @@
 
 import json
 import logging
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from outweigh.errors import ConfigError, ServerError
 from outweigh.models.loading import load_tokenizer
 from outweigh.models.reward import Scorer
 from outweigh.servers.client import SHOWN, Server
-from outweigh.servers.config import CLASSIFY, GET_REWARD, ServerConfig, serves_rewards
+from outweigh.servers.config import CLASSIFY, GET_REWARD, REWARD_KEY, ServerConfig, masked, serves_rewards
 
 logger = logging.getLogger(__name__)
 
@@ -30,31 +31,36 @@ class ServedReward(Scorer):
     Of OpenRLHF's protocol a text is one string, prompt and response, as the model was trained to read it: in
     `URL#NAME`, NAME is the model or tokenizer (a folder, a Hub name, or bundled) whose chat template writes
     it. Without one it is plain text that names each role; vLLM is sent messages, and renders them itself.
+    A key stands in the environment variable OUTWEIGH_REWARD_KEY, or in the one that the configuration names.
 
     Raises:
-        ConfigError: the URL ends otherwise.
+        ConfigError: the URL ends otherwise, or the key holds what no key does.
         ModelError: there is no such tokenizer.
     """
 
     def __init__(self, name: str, config: ServerConfig | None = None) -> None:
         if not serves_rewards(name):
             raise ConfigError(
-                f"reward model {name}: want a URL that ends in {GET_REWARD} (OpenRLHF's protocol) or "
+                f"reward model {masked(name)}: want a URL that ends in {GET_REWARD} (OpenRLHF's protocol) or "
                 f"{CLASSIFY} (vLLM's)."
             )
         url, _, template = name.partition("#")
         url = url.rstrip("/")
         self.path = GET_REWARD if url.endswith(GET_REWARD) else CLASSIFY
-        advice = "Is a reward model served there?"
-        self.server = Server(url.removesuffix(self.path), config or ServerConfig(), advice=advice)
+        self.server = Server(
+            url.removesuffix(self.path),
+            config or ServerConfig(),
+            key=REWARD_KEY,
+            advice="Is a reward model served there?",
+        )
         self.renderer = Renderer(load_tokenizer(template)) if template else None
         self.model = ""
         if self.renderer is None and self.path == GET_REWARD:
             logger.warning(
                 "%s is sent plain text, 'User: ...', 'Assistant: ...'. Where it was trained with a chat "
                 "template, name its tokenizer: %s#NAME.",
-                url,
-                url,
+                masked(url),
+                masked(url),
             )
 
     def score_texts(self, texts: Sequence[tuple[Text, Text]]) -> np.ndarray:
@@ -72,8 +78,8 @@ class ServedReward(Scorer):
         found = self.server.map(self._asked, parts)
         return np.array([reward for each in found for reward in each], dtype=np.float64)
 
-    def _asked(self, texts: Sequence[tuple[Text, Text]]) -> list[float]:
-        answer = self.server.asked("POST", self.path, json=self._body(texts))
+    def _asked(self, texts: Sequence[tuple[Text, Text]], stopped: threading.Event) -> list[float]:
+        answer = self.server.asked("POST", self.path, stopped=stopped, json=self._body(texts))
         rewards = _rewards(answer) if self.path == GET_REWARD else _labels(answer)
         numbers = [each for each in rewards if isinstance(each, int | float) and not isinstance(each, bool)]
         if len(numbers) != len(rewards) or len(rewards) != len(texts) or not np.isfinite(numbers).all():

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from outweigh.data.cache import cache_folder
 from outweigh.data.records import Text, plain
 from outweigh.data.writing import replaced_whole
-from outweigh.errors import DataError
+from outweigh.errors import DataError, ServerRefusal
 from outweigh.generation.server import ChatServer
 from outweigh.models.reward import Scorer
 from outweigh.servers.config import ServerConfig
@@ -51,6 +51,8 @@ class Tally:
     """Answers found on disk."""
     malformed: int = 0
     """Answers without a verdict."""
+    refused: int = 0
+    """Questions that the server would not answer, such as too long ones."""
     prompt_tokens: int = 0
     """Of the server's answers, as it counts them; cached ones cost nothing."""
     completion_tokens: int = 0
@@ -107,10 +109,10 @@ class ServerJudge(Judge):
     """By a model behind an OpenAI-compatible server, asked in both orders; where these differ it is a tie.
 
     Each answer is kept in the cache, by server, model and what was asked. An answer without a verdict is
-    asked for again, twice at most.
+    asked for again, twice at most; a question that the server refuses has none.
 
     Raises:
-        ServerError: the server does not answer as it should.
+        ServerError: the server does not answer as it should, or refuses a question of every match.
     """
 
     def __init__(self, url: str, config: ServerConfig) -> None:
@@ -121,19 +123,26 @@ class ServerJudge(Judge):
     def verdicts(self, matches: Sequence[Match]) -> list[float | None]:
         """Both orders agree on one, or it is a tie; None where an order gave no verdict."""
         orders = [(match, turned) for match in matches for turned in (False, True)]
-        found = self.server.map(lambda each: self._verdict(*each), orders)
-        return [
-            None if one is None or other is None else one if one == other else TIE
-            for one, other in zip(found[::2], found[1::2], strict=True)
-        ]
+        found = list(self.server.map(self._verdict, orders))
+        pairs = list(zip(found[::2], found[1::2], strict=True))
+        refusals = [[said for said in pair if isinstance(said, ServerRefusal)] for pair in pairs]
+        if refusals and all(refusals):
+            raise refusals[0][0]
+        with self.tally.lock:
+            self.tally.refused += sum(map(len, refusals))
+        return [_agreed(*pair) for pair in pairs]
 
-    def _verdict(self, match: Match, turned: bool) -> float | None:
+    def _verdict(self, order: tuple[Match, bool], stopped: threading.Event) -> float | ServerRefusal | None:
+        match, turned = order
         first, second = (match.b, match.a) if turned else (match.a, match.b)
         parts = {"Request": match.prompt, "Answer A": first, "Answer B": second}
         asked = "\n\n".join(f"[{name}]\n{plain(text)}" for name, text in parts.items())
         messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": asked}]
         for attempt in range(TRIES):
-            said = VERDICT.findall(self._answer(messages, attempt))
+            try:
+                said = VERDICT.findall(self._answer(messages, attempt, stopped))
+            except ServerRefusal as refusal:
+                return refusal
             if said:
                 with self.tally.lock:
                     self.tally.first += said[-1] == "A"
@@ -144,7 +153,7 @@ class ServerJudge(Judge):
                 self.tally.malformed += 1
         return None
 
-    def _answer(self, messages: list[dict[str, str]], attempt: int) -> str:
+    def _answer(self, messages: list[dict[str, str]], attempt: int, stopped: threading.Event) -> str:
         # The same question at temperature 0 would get the same answer again
         options: dict[str, Any] = {"temperature": 0.0 if attempt == 0 else 1.0, "max_tokens": MAX_TOKENS}
         options["seed"] = attempt
@@ -154,7 +163,7 @@ class ServerJudge(Judge):
             with self.tally.lock:
                 self.tally.cached += 1
             return str(json.loads(file.read_text())["said"])
-        answer = self.server.complete(messages, **options)
+        answer = self.server.complete(messages, stopped, **options)
         choice = answer["choices"][0]
         message = choice.get("message") if isinstance(choice, dict) else None
         said = message.get("content") if isinstance(message, dict) else None
@@ -169,6 +178,13 @@ class ServerJudge(Judge):
             with replaced_whole(file) as out:
                 out.write(json.dumps({"said": said}).encode())
         return said
+
+
+def _agreed(one: float | ServerRefusal | None, other: float | ServerRefusal | None) -> float | None:
+    """The verdict of both orders; None where one of them has none."""
+    if not isinstance(one, float) or not isinstance(other, float):
+        return None
+    return one if one == other else TIE
 
 
 def _of(gap: float) -> float:

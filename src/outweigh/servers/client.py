@@ -1,20 +1,29 @@
 """A server that is asked over HTTP, several things at a time, as often as it allows."""
 
+import logging
+import math
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from calendar import timegm
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from email.utils import parsedate_to_datetime
+from itertools import islice
 from typing import Any, TypeVar
 
 import requests
 from requests.adapters import HTTPAdapter
 
-from outweigh.errors import ServerError, ServerRefusal
-from outweigh.servers.config import ServerConfig
+from outweigh.errors import ConfigError, ServerError, ServerRefusal
+from outweigh.servers.config import ServerConfig, masked
+
+logger = logging.getLogger(__name__)
 
 BUSY = (408, 409, 429, 500, 502, 503, 504)  # answers that may be other ones a moment later
 REFUSALS = (400, 413, 422)  # answers that are of this request, and will be the same again
+LONGEST, LONG = 600.0, 30.0  # seconds of a wait for the next try: at most, and from where a line tells of it
 SHOWN = 200  # characters of a server's answer in a message
 
 Asked = TypeVar("Asked")
@@ -22,29 +31,38 @@ Answer = TypeVar("Answer")
 
 
 class Server:
-    """What answers JSON under a URL. `advice` ends the message where it answers something else."""
+    """What answers JSON under a URL. Its key stands in the environment variable `key`, where config names no
+    other. `advice` ends the message where it answers something else.
 
-    def __init__(self, url: str, config: ServerConfig, *, advice: str) -> None:
-        self.url = url.rstrip("/")
+    Raises:
+        ConfigError: the key holds what no key does.
+    """
+
+    def __init__(self, url: str, config: ServerConfig, *, key: str, advice: str) -> None:
+        self.url = masked(url.rstrip("/"))  # for messages
+        self._address = url.rstrip("/")
         self.config = config
         self.advice = advice
         self.session = requests.Session()
-        if key := os.environ.get(config.key):
-            self.session.headers["Authorization"] = f"Bearer {key}"
+        if told := _key(config.key or key):
+            self.session.headers["Authorization"] = f"Bearer {told}"
         adapter = HTTPAdapter(pool_maxsize=config.concurrency)
         self.session.mount("http://", adapter)
         self.session.mount("https://", adapter)
-        self._stopped = threading.Event()
+        self._waits_until = 0.0
+        self._lock = threading.Lock()
         self._pace = _Pace(config.requests_per_minute)
 
-    def asked(self, method: str, path: str = "", **how: Any) -> dict[str, Any]:
-        """The object that it answers under this path.
+    def asked(
+        self, method: str, path: str = "", *, stopped: threading.Event | None = None, **how: Any
+    ) -> dict[str, Any]:
+        """The object that it answers under this path; once `stopped` is set, it is not asked any more.
 
         Raises:
             ServerRefusal: it refuses what it was sent.
-            ServerError: it can't be reached, or answers with something else than an object.
+            ServerError: it can't be reached, answers with something else than an object, or is given up.
         """
-        answer = self._tried(method, path, **how)
+        answer = self._tried(method, path, stopped or threading.Event(), **how)
         if not answer.ok:
             said = f"{self.url}: answers {answer.status_code}, {' '.join(answer.text.split())[:SHOWN]!r}."
             if answer.status_code in REFUSALS:
@@ -74,42 +92,80 @@ class Server:
             raise ServerError(f"{self.url}: lists no model. Name one with --server.model.")
         return names[0]
 
-    def map(self, function: Callable[[Asked], Answer], asked: Iterable[Asked]) -> list[Answer]:
-        """The function of each, in order, as many at a time as the server is to be asked."""
-        self._stopped.clear()
-        pool = ThreadPoolExecutor(self.config.concurrency)
+    def map(
+        self, function: Callable[[Asked, threading.Event], Answer], asked: Iterable[Asked]
+    ) -> Generator[Answer, None, None]:
+        """The function of each, in order, as many at a time as the server is to be asked. It hands on the
+        event that it gets: once the caller has an error, or closes this, nothing more is asked."""
+        rest, width, stopped = iter(asked), self.config.concurrency, threading.Event()
+        pool = ThreadPoolExecutor(width)
+        waiting: deque[Future[Answer]] = deque()
         try:
-            return list(pool.map(function, asked))
-        except BaseException:  # what waits to be tried again is not to hold up an end
-            self.stop()
-            raise
+            for each in islice(rest, 2 * width):
+                waiting.append(pool.submit(function, each, stopped))
+            while waiting:
+                yield waiting.popleft().result()
+                for each in islice(rest, 1):
+                    waiting.append(pool.submit(function, each, stopped))
         finally:
+            stopped.set()
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def stop(self) -> None:
-        """Nothing; what waits to ask again gives up."""
-        self._stopped.set()
-
-    def _tried(self, method: str, path: str, **how: Any) -> requests.Response:
-        """The server's answer, asked for again while it is busy or can't be reached."""
+    def _tried(self, method: str, path: str, stopped: threading.Event, **how: Any) -> requests.Response:
+        """The server's answer, asked for again while it is busy or can't be reached, after the wait that it
+        names (LONGEST seconds at most), or one that doubles."""
         for attempt in range(self.config.retries + 1):
-            self._pace.wait()
+            if self._pace.wait(stopped):
+                break
             last = attempt == self.config.retries
-            told = ""
+            seconds = None
             try:
-                answer = self.session.request(method, self.url + path, timeout=self.config.timeout, **how)
+                answer = self.session.request(
+                    method, self._address + path, timeout=self.config.timeout, **how
+                )
                 if answer.status_code not in BUSY or last:
                     return answer
-                told = answer.headers.get("Retry-After", "")
+                seconds = _wait_named(answer.headers.get("Retry-After", ""))
             except requests.RequestException as error:
                 if last:
-                    reason = str(getattr(error.args[0], "reason", error) if error.args else error)
+                    reason = masked(getattr(error.args[0], "reason", error) if error.args else error)
                     raise ServerError(
                         f"{self.url}: can't be asked ({reason[:SHOWN]}). Is it running?"
                     ) from None
-            if self._stopped.wait(float(told) if told.isdigit() else 2.0**attempt):
+            if stopped.wait(self._told(min(2.0**attempt if seconds is None else seconds, LONGEST))):
                 break
         raise ServerError(f"{self.url}: asking was given up.")
+
+    def _told(self, seconds: float) -> float:
+        """The wait, of which a line tells where it is long: one for all that wait at a time."""
+        with self._lock:
+            now = time.monotonic()
+            if seconds > LONG and now >= self._waits_until:
+                self._waits_until = now + seconds
+                logger.warning("%s: is busy, and asked again in %.0f s.", self.url, seconds)
+        return seconds
+
+
+def _key(variable: str) -> str:
+    """The key in an environment variable, or nothing. It is never shown."""
+    key = os.environ.get(variable, "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise ConfigError(
+            f"{variable}: holds a character that no key has, want printable ASCII. Set it to the key alone."
+        )
+    return key
+
+
+def _wait_named(said: str) -> float | None:
+    """Seconds that a Retry-After names, by a number or a date; None where it can't be read."""
+    try:
+        seconds = float(said)
+    except ValueError:
+        try:
+            seconds = timegm(parsedate_to_datetime(said).utctimetuple()) - time.time()
+        except (TypeError, ValueError):
+            return None
+    return max(0.0, seconds) if math.isfinite(seconds) else None
 
 
 class _Pace:
@@ -120,10 +176,10 @@ class _Pace:
         self.next = 0.0
         self.lock = threading.Lock()
 
-    def wait(self) -> None:
-        """Nothing; returns when the next request may begin."""
+    def wait(self, stopped: threading.Event) -> bool:
+        """Returns when the next request may begin; true at once where it has been stopped."""
         with self.lock:
             now = time.monotonic()
             begins = max(now, self.next)
             self.next = begins + self.apart
-        time.sleep(begins - now)
+        return stopped.wait(begins - now)

@@ -1,8 +1,11 @@
 """How a server is asked. Imports nothing heavy: --help reads it."""
 
+import re
 from dataclasses import dataclass
 
 from outweigh.errors import ConfigError
+
+_CREDENTIALS = re.compile(r"(?<=://)[^/?#\s]*@")
 
 
 def is_server(name: object) -> bool:
@@ -20,21 +23,32 @@ def serves_rewards(name: object) -> bool:
     return is_server(name) and address.endswith((GET_REWARD, CLASSIFY))
 
 
+def masked(name: object) -> str:
+    """The name, or any text, without the users and passwords of its URLs: for what is written or said."""
+    return _CREDENTIALS.sub("***@", str(name))
+
+
+CHAT_KEY, REWARD_KEY = "OPENAI_API_KEY", "OUTWEIGH_REWARD_KEY"
+"""Environment variables with the key of a server that chats, and of one that gives rewards: a key of the one
+is not for the other."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ServerConfig:
     """How a server is asked."""
 
     model: str = ""
     """Name of the model there; empty: the first one that the server lists."""
-    key: str = "OPENAI_API_KEY"
-    """Environment variable with the key; none is sent where it is not set."""
+    key: str = ""
+    """Environment variable with the key; empty: OPENAI_API_KEY, or OUTWEIGH_REWARD_KEY of a served reward
+    model. None is sent where it is not set."""
     concurrency: int = 8
     """Requests under way at once."""
     requests_per_minute: float | None = None
     """At most so many requests are begun in a minute."""
     retries: int = 5
     """Further tries where the server is busy, fails or can't be reached, after waits of 1 s, 2 s, 4 s, or as
-    long as the server says."""
+    long as the server says, ten minutes at most."""
     timeout: float = 300.0
     """Seconds to wait for an answer."""
     logprobs: bool = True

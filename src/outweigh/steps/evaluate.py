@@ -14,6 +14,7 @@ from outweigh.evaluation.results import Comparison, Evaluation
 from outweigh.metrics.arrays import FloatArray
 from outweigh.models.ensemble import load_scorer
 from outweigh.models.reward import Scorer
+from outweigh.servers.config import masked
 from outweigh.steps.record import described, headed, peak_memory, write_json
 
 Model = str | Path | Scorer
@@ -103,11 +104,11 @@ def named_models(models: Sequence[Model]) -> dict[str, Model]:
         raise ConfigError("evaluate: no model. Name one with --model.")
     numbers = ("",) if len(models) == 1 else tuple(f" {number}" for number in range(1, len(models) + 1))
     parts = [
-        Path(model).parts if isinstance(model, str | Path) else (f"model{number}",)
+        Path(masked(model)).parts if isinstance(model, str | Path) else (f"model{number}",)
         for model, number in zip(models, numbers, strict=True)
     ]
     for depth in range(1, max(map(len, parts)) + 1):
         names = ["/".join(each[-depth:]) for each in parts]
         if len(set(names)) == len(names):
             return dict(zip(names, models, strict=True))
-    raise ConfigError(f"got the same model twice, {', '.join(map(str, models))}. Name each once.")
+    raise ConfigError(f"got the same model twice, {', '.join(map(masked, models))}. Name each once.")

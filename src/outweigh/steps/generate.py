@@ -4,7 +4,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -13,14 +13,14 @@ from outweigh.data.files import raw_rows
 from outweigh.data.pairs import Data, OnBadRows, parsed
 from outweigh.data.records import Text
 from outweigh.data.rows import row_prompt
-from outweigh.data.writing import json_value, write_rows
+from outweigh.data.writing import json_line, json_value, write_rows
 from outweigh.errors import ConfigError, DataError
 from outweigh.generation.config import SamplingConfig
 from outweigh.generation.local import LocalPolicy
 from outweigh.generation.samples import Refused, Sample, Sampler
 from outweigh.generation.server import ServedPolicy
 from outweigh.progress import progress
-from outweigh.servers.config import ServerConfig, is_server
+from outweigh.servers.config import ServerConfig, is_server, masked
 from outweigh.steps.record import headed, peak_memory
 
 REFUSED = "outweigh: refused"  # in the unfinished file, in place of a row
@@ -52,32 +52,35 @@ def generate(
     is in nats under the policy at temperature 1, null where a server does not tell. A row keeps its prompt
     and what it has beside texts and labels; one that a server refuses is a bad row. While it goes on, what
     is finished stands in `out`.unfinished; with `resume` it is taken from there, and on one machine the file
-    becomes what it would have become.
+    becomes what it would have become. `out`.identity tells which prompts, policy and settings a finished file
+    is of; with `resume` one of the same is left as it is.
 
     Raises:
         DataError: a row has no prompt or one that the policy can't take, and `on_bad_rows` is error.
-        ConfigError: there is an unfinished file and no `resume`, or it is of other prompts or settings.
+        ConfigError: there is an unfinished file and no `resume`, or what is there is of other prompts or
+            settings.
         ModelError, ServerError: the policy can't be loaded, or does not answer.
     """
     config, path = config or SamplingConfig(), Path(out)
     if not path.name.endswith((".jsonl", ".jsonl.gz")):
         raise ConfigError(f"{path}: rows are written as JSON lines, want a name in .jsonl or .jsonl.gz.")
-    unfinished = path.with_name(f"{path.name}.unfinished")
+    unfinished, kept = (path.with_name(f"{path.name}.{each}") for each in ("unfinished", "identity"))
+    sampler = _sampler(policy, config, server)
+    asked, bad = asked_rows(data, sampler.refusal, on_bad_rows, written=True)
+    served = sampler.server.model if isinstance(sampler, ServedPolicy) else None
+    identity = json.dumps([masked(policy), served, asdict(config), _digest(asked)])
     if resume and path.exists() and not unfinished.exists():
+        _check_finished(path, kept, identity)
         rows = sum(1 for _ in raw_rows(path))
         return headed("generate", config.seed) | {"rows": rows, "already_there": True}
-    sampler = _sampler(policy, config, server)
-    asked, bad = asked_rows(data, sampler.refusal, on_bad_rows)
-    served = sampler.server.model if isinstance(sampler, ServedPolicy) else None
-    identity = json.dumps([str(policy), served, asdict(config), _digest(asked)])
     started, tokens = time.monotonic(), 0
     with (
         _opened(unfinished, identity, sampler.batch_prompts, resume) as (file, done),
+        closing(sampler.samples((each.prompt for each in asked[done:]), done)) as drawn,
         progress("responses", len(asked) * config.n) as advance,
     ):
         advance(done * config.n)
-        prompts = (each.prompt for each in asked[done:])
-        for each, samples in zip(asked[done:], sampler.samples(prompts, done), strict=True):
+        for each, samples in zip(asked[done:], drawn, strict=True):
             if isinstance(samples, Refused):
                 if on_bad_rows == "error":
                     raise DataError(f"{each.origin}: {samples.reason} Drop the row, or skip bad rows.")
@@ -91,6 +94,7 @@ def generate(
     seconds = time.monotonic() - started
     bad += [line[REFUSED] for line in _lines(unfinished) if REFUSED in line]
     rows = write_rows(path, (line for line in _lines(unfinished) if REFUSED not in line))
+    kept.write_text(f"{identity}\n")
     unfinished.unlink()
     return headed("generate", config.seed) | {
         "rows": rows,
@@ -119,7 +123,7 @@ def planned_generation(
         DataError, ModelError, ServerError: as `generate`.
     """
     sampler = _sampler(policy, replace(config, max_new_tokens=min(config.max_new_tokens, TRIED)), server)
-    asked, bad = asked_rows(data, sampler.refusal, on_bad_rows)
+    asked, bad = asked_rows(data, sampler.refusal, on_bad_rows, written=True)
     tokens = len(asked) * config.n * config.max_new_tokens
     found = {"rows": len(asked), "bad_rows": bad, "responses": len(asked) * config.n, "tokens": tokens}
     if isinstance(sampler, LocalPolicy):
@@ -138,9 +142,10 @@ def _sampler(policy: str | Path, config: SamplingConfig, server: ServerConfig | 
 
 
 def asked_rows(
-    data: Data, refusal: Callable[[Text], str], on_bad_rows: OnBadRows
+    data: Data, refusal: Callable[[Text], str], on_bad_rows: OnBadRows, *, written: bool = False
 ) -> tuple[list[Asked], list[str]]:
     """The rows to answer, and what is wrong with those left out; `refusal` says why one can't be answered.
+    Where they are to be `written` with their columns, one that has no place in JSON is bad, too.
 
     Raises:
         DataError: a row is bad and `on_bad_rows` is error, or none can be answered.
@@ -148,7 +153,7 @@ def asked_rows(
     found, bad = [], []
     for raw in raw_rows(data):
         try:
-            prompt, kept = parsed(raw, row_prompt)
+            prompt, kept = parsed(raw, _written_prompt if written else row_prompt)
             if reason := refusal(prompt):
                 raise DataError(f"{raw.origin}: {reason}")
         except DataError as error:
@@ -162,6 +167,13 @@ def asked_rows(
     return found, bad
 
 
+def _written_prompt(row: Mapping[str, Any], number: int, origin: str) -> tuple[Text, dict[str, Any]]:
+    """As `row_prompt`, of a row whose columns can be written."""
+    prompt, kept = row_prompt(row, number, origin)
+    json_line(kept)
+    return prompt, kept
+
+
 def _answered(row: Mapping[str, Any], samples: Sequence[Sample]) -> dict[str, Any]:
     return {
         **row,
@@ -170,6 +182,15 @@ def _answered(row: Mapping[str, Any], samples: Sequence[Sample]) -> dict[str, An
         "response_tokens": [sample.tokens for sample in samples],
         "finished": [sample.finished for sample in samples],
     }
+
+
+def _check_finished(path: Path, kept: Path, identity: str) -> None:
+    """Nothing, if the finished file is what the run would become."""
+    if not kept.exists() or kept.read_text().strip() != identity:
+        raise ConfigError(
+            f"{path}: is finished, and {kept.name} does not tell that it is of these prompts, this policy "
+            "and these settings. Give its own, name another file, or remove it."
+        )
 
 
 @contextmanager

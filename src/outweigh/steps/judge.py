@@ -14,9 +14,9 @@ from outweigh.data.writing import write_rows
 from outweigh.errors import DataError
 from outweigh.models.ensemble import load_scorer
 from outweigh.models.reward import Scorer
-from outweigh.selection.judges import GoldJudge, Judge, Match, ModelJudge, ServerJudge
+from outweigh.selection.judges import TIE, GoldJudge, Judge, Match, ModelJudge, ServerJudge
 from outweigh.selection.winrate import agreement, win_rate
-from outweigh.servers.config import ServerConfig, is_server, serves_rewards
+from outweigh.servers.config import ServerConfig, is_server, masked, serves_rewards
 from outweigh.steps.record import headed, peak_memory
 
 GOLD = "gold"
@@ -46,7 +46,7 @@ def judge(
         ModelError, ServerError: the judge can't be loaded, or does not answer.
     """
     asked = _judge(by, server or ServerConfig())
-    results: dict[str, Any] = headed("judge", seed) | {"by": str(by)}
+    results: dict[str, Any] = headed("judge", seed) | {"by": masked(by)}
     if against is None:
         pairs = list(read_pairs(data))
         matches, turned = _sides(pairs, seed)
@@ -58,15 +58,13 @@ def judge(
     if against is None:
         said = np.array([np.nan if each is None else each for each in verdicts])
         of_chosen = np.where(turned, 1.0 - said, said)
-        told = [None if np.isnan(each) else float(each) for each in of_chosen]
-        results["chosen"] = win_rate(told, prompts, seed=seed)
-        results |= _with_people(pairs, said, turned, prompts, seed)
-        verdicts = told
-    else:
-        results["first"] = win_rate(verdicts, prompts, seed=seed)
-    if out is not None:
+        verdicts = [None if np.isnan(each) else float(each) for each in of_chosen]
+    if out is not None:  # first: the verdicts are paid for, whatever can be said of them
         rows = zip(prompts, verdicts, strict=True)
         write_rows(out, ({"prompt": prompt, "verdict": verdict} for prompt, verdict in rows))
+    results["first" if against is not None else "chosen"] = win_rate(verdicts, prompts, seed=seed)
+    if against is None:
+        results |= _with_people(pairs, said, turned, prompts, seed)
     if asked.tally is not None:
         tally = asked.tally
         sided = tally.first + tally.second
@@ -141,7 +139,8 @@ def _sides(pairs: list[Pair], seed: int) -> tuple[list[Match], np.ndarray]:
 def _with_people(
     pairs: list[Pair], said: np.ndarray, turned: np.ndarray, prompts: list[str], seed: int
 ) -> dict[str, Any]:
-    """Agreement with the labels, and with the majority of votes where every pair has some."""
+    """Agreement with the labels, and with the majority of votes where every pair has some and one takes a
+    side."""
     kept = np.flatnonzero(~np.isnan(said))
     names = [prompts[place] for place in kept]
     people = {"label": np.ones(len(pairs))}
@@ -152,4 +151,5 @@ def _with_people(
     return {
         name: agreement(said[kept], np.where(turned, 1.0 - each, each)[kept], names, seed=seed)
         for name, each in people.items()
+        if (each[kept] != TIE).any()
     }

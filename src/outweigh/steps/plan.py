@@ -16,7 +16,7 @@ from outweigh.errors import DataError
 from outweigh.models.ensemble import members_of
 from outweigh.models.loading import load_classifier, load_tokenizer
 from outweigh.models.reward import RewardModel
-from outweigh.servers.config import is_server
+from outweigh.servers.config import is_server, masked
 from outweigh.steps.config import AuditConfig, RunConfig
 from outweigh.steps.record import described
 from outweigh.steps.score import row_texts
@@ -108,7 +108,7 @@ def planned_scoring(
         "tokens": round(tokens),
         "seconds": round(seconds, 1),
         "device": device,
-        "served": [name for name in names if is_server(name)],
+        "served": [masked(name) for name in names if is_server(name)],
         "writes": list(writes),
     }
 

@@ -14,18 +14,19 @@ import numpy as np
 from outweigh.align.config import RLConfig
 from outweigh.align.rounds import RoundFacts, round_facts
 from outweigh.data.cache import appearing_whole
-from outweigh.data.pairs import Data, OnBadRows
+from outweigh.data.pairs import Data, OnBadRows, PairSet, read_pairs
 from outweigh.data.records import Text
 from outweigh.errors import ConfigError, DataError
 from outweigh.generation.asking import Asking
 from outweigh.models.ensemble import load_scorer, members_of
 from outweigh.optional import need
-from outweigh.servers.config import is_server
+from outweigh.servers.config import is_server, masked
 from outweigh.steps.generate import Asked, asked_rows
 from outweigh.steps.record import as_json, headed, peak_memory, sources, write_json, write_run
 from outweigh.steps.rounds import Round, Rounds, set_by_rounds, train_config
 from outweigh.training.checkpoints import full_disk_named
 from outweigh.training.config import TrainConfig
+from outweigh.training.items import asked_columns, check_fits, items_of, objective_of
 
 
 def align_rl(
@@ -48,7 +49,8 @@ def align_rl(
     policy answers the training prompts and MetaRM trains the reward model further, as `reward` says, on the
     pairs, with the answers as shifted responses. `gold_model` judges and is never trained on; where no round
     has more gold than the policy that they began with, none is kept. With `resume` what is finished is taken
-    as it is, also within a round, and more rounds may be asked for.
+    as it is, also within a round, and more rounds may be asked for. Bad rows of the pairs that are skipped
+    are listed in `out/bad_rows.jsonl`.
 
     Raises:
         DataError, ConfigError, ModelError, TrainingError, MissingExtra: with what to do.
@@ -56,17 +58,20 @@ def align_rl(
     config, out = config or RLConfig(), Path(out)
     need("trl", extra="trl", feature="align rl")
     _check_meta(config, reward, pairs, str(reward_model))
+    learned = None if pairs is None else _learned(pairs, reward or TrainConfig(), on_bad_rows)
     first = load_scorer(reward_model)
     prompts, followed, bad = _parted(data, eval, config, on_bad_rows)
     about = {"prompts": len(prompts), "followed": len(followed), "bad_rows": bad, "files": sources(data)}
     settings = asdict(config) | {
-        "reward_model": str(reward_model),
-        "gold_model": None if gold_model is None else str(gold_model),
+        "reward_model": masked(reward_model),
+        "gold_model": None if gold_model is None else masked(gold_model),
         "pairs": None if pairs is None else sources(pairs),
         "reward": train_config(reward),
     }
     _same_run(out, settings, [prompts, followed], resume)
     write_run(out, "align rl", settings, about)
+    if learned is not None and learned.counts.bad_rows:
+        learned.write_bad_rows(out / "bad_rows.jsonl")
     rounds = Rounds(
         out=out,
         prompts=prompts,
@@ -76,7 +81,7 @@ def align_rl(
         reward_model=str(reward_model),
         first=first,
         gold=None if gold_model is None else load_scorer(gold_model),
-        pairs=pairs,
+        pairs=learned,
         resume=resume,
     )
     results = headed("align rl", config.seed) | {"data": about, "config": settings}
@@ -86,23 +91,23 @@ def align_rl(
             "rounds": facts,
             "log": [each.log for each in finished[1:]],
             "seconds": {each.folder.name: each.seconds for each in finished},
-            "reward_models": [each.reward_model for each in finished[1:]],
+            "reward_models": [masked(each.reward_model) for each in finished[1:]],
             "peak_memory_bytes": peak_memory(),
         }
-        write_json(out / "results.json", results)
         _report(results, out)
         if config.stop and "over-optimisation" in facts[-1].alarms:
             results["stopped"] = facts[-1].round
             break
     results["kept"] = _keep(rounds, results["rounds"])
-    write_json(out / "results.json", results)
     _report(results, out)
     return results
 
 
 def _report(results: dict[str, Any], out: Path) -> None:
+    """Nothing; writes the results and their page."""
     from outweigh.report import write_report  # late: matplotlib is slow to load
 
+    write_json(out / "results.json", results)
     shown = json.loads(as_json(results)) | {"command": f"outweigh align rl ... --out {out}  # {out}/run.yaml"}
     shown["data"] = {name: value for name, value in shown["data"].items() if isinstance(value, int)}
     shown["seconds"] = {
@@ -129,8 +134,8 @@ def _check_meta(config: RLConfig, reward: TrainConfig | None, pairs: Data | None
         raise ConfigError("pairs: got one round, and the reward model is trained between two. Want rounds 2.")
     if is_server(name):
         raise ConfigError(
-            f"pairs: the reward model {name} is served, and MetaRM needs its weights. Name its folder or Hub "
-            "name as the reward model, or leave pairs out: the rounds then keep it as it is."
+            f"pairs: the reward model {masked(name)} is served, and MetaRM needs its weights. Name its "
+            "folder or Hub name as the reward model, or leave pairs out: the rounds then keep it as it is."
         )
     if members_of(name).combine is not None:
         raise ConfigError("pairs: several reward models as one can't be trained further. Name a single one.")
@@ -139,6 +144,14 @@ def _check_meta(config: RLConfig, reward: TrainConfig | None, pairs: Data | None
             f"reward: got {', '.join(taken)}, which the rounds decide: backbone and tokens are the reward "
             "model's, the shifted responses the policy's, as many as meta_responses."
         )
+
+
+def _learned(pairs: Data, reward: TrainConfig, on_bad_rows: OnBadRows) -> PairSet:
+    """The pairs that MetaRM trains on, once its training can take them."""
+    found = read_pairs(pairs, on_bad_rows=on_bad_rows, keep=asked_columns(reward))
+    check_fits(found, reward)
+    objective_of(reward, items_of(found).columns)
+    return found
 
 
 def planned_rl(

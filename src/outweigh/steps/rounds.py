@@ -13,7 +13,7 @@ from outweigh.align.rl import train_round
 from outweigh.align.rounds import Answers, diversity
 from outweigh.data.config import TokenConfig
 from outweigh.data.files import raw_rows
-from outweigh.data.pairs import Data, read_pairs
+from outweigh.data.pairs import PairSet
 from outweigh.data.records import Message, Text
 from outweigh.generation.asking import Asking
 from outweigh.generation.config import SamplingConfig
@@ -52,7 +52,7 @@ class Rounds:
     reward_model: str
     first: Scorer
     gold: Scorer | None
-    pairs: Data | None
+    pairs: PairSet | None
     resume: bool
 
     def run(self) -> Iterator[list[Round]]:
@@ -107,7 +107,7 @@ class Rounds:
                 meta=meta,
                 seed=config.seed,
             )
-            fit(read_pairs(self.pairs), told, place, resume=self.resume)
+            fit(self.pairs, told, place, resume=self.resume)
         return str(place / "model")
 
     def _reference(self, scorer: Scorer) -> dict[str, list[float]]:
