@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from outweigh.data.arrow import CHARACTERS, KEYS, OWN_COLUMNS, PairWriter, pair_of
 from outweigh.data.cache import appearing_whole, cache_folder
-from outweigh.data.files import RawRow, content_hash, find_files, raw_rows
+from outweigh.data.files import RawRow, content_hash, find_files, hashed, raw_rows
 from outweigh.data.records import Candidates, Pair, Ranking, ReadCounts
 from outweigh.data.rows import row_candidates, row_pairs, row_ranking, unread_columns
 from outweigh.data.writing import replaced_whole
@@ -79,7 +79,7 @@ class PairSet:
             DataError: a row is not what it should be.
         """
         sink, bad, digest = pa.BufferOutputStream(), io.BytesIO(), hashlib.sha256()
-        reading = _read(_hashed(raw_rows(rows), digest), sink, bad, on_bad_rows, keep)
+        reading = _read(hashed(raw_rows(rows), digest), sink, bad, on_bad_rows, keep)
         dataset = datasets.Dataset.from_buffer(sink.getvalue())
         reading.warn()
         return cls(dataset, reading, digest.hexdigest(), bad.getvalue())
@@ -277,13 +277,6 @@ def parsed(raw: RawRow, parse: Any, *options: Any) -> Any:
         return parse(raw.values, raw.row, raw.origin, *options)
     except DataError as error:
         raise DataError(f"{raw.origin}: {error}") from None
-
-
-def _hashed(rows: Iterator[RawRow], digest: Any) -> Iterator[RawRow]:
-    """The rows, each added to the digest on its way."""
-    for raw in rows:
-        digest.update(json.dumps(raw.values, sort_keys=True, default=str).encode())
-        yield raw
 
 
 def _fill(folder: Path, data: Data, on_bad_rows: OnBadRows, keep: Sequence[str]) -> None:

@@ -8,7 +8,17 @@ from typing import Any
 from outweigh.data.pairs import Data, OnBadRows, PairSet, read_pairs, read_rankings
 from outweigh.data.records import Ranking
 from outweigh.steps.evaluate import judged
-from outweigh.steps.record import Stopwatch, described, headed, peak_memory, sources, write_json, write_run
+from outweigh.steps.record import (
+    Stopwatch,
+    check_same_run,
+    described,
+    headed,
+    peak_memory,
+    sources,
+    write_json,
+    write_run,
+)
+from outweigh.training.checkpoints import check_begun
 from outweigh.training.config import TrainConfig
 from outweigh.training.fit import fit
 from outweigh.training.items import asked_columns
@@ -26,18 +36,21 @@ def train(
     """The results of training on the data, as in `out/results.json`; the model is saved in `out/model`.
 
     With `eval`, training is watched on a validation part of the data all the same, and the finished model is
-    evaluated on `eval` once.
+    evaluated on `eval` once. With `resume` a training on the same data, with the same settings, goes on.
 
     Raises:
         DataError, ConfigError, ModelError, TrainingError: with what to do.
     """
     config, out = config or TrainConfig(), Path(out)
+    check_begun(out, resume)
     clock = Stopwatch()
     with clock("reading"):
         items, about = _read(data, config, on_bad_rows)
         if isinstance(items, PairSet) and items.counts.bad_rows:
             items.write_bad_rows(out / "bad_rows.jsonl")
         held_out = None if eval is None else read_pairs(eval, on_bad_rows=on_bad_rows)
+    if resume:
+        check_same_run(out, asdict(config), about)
     write_run(out, "train", asdict(config), about)
     trained = fit(items, config, out, resume=resume)
     results = {**headed("train", config.seed), "data": about, "train": {"model": trained.results}}
