@@ -301,6 +301,18 @@ def test_results_are_written_after_the_report_so_that_a_kill_between_can_be_resu
     assert (tmp_path / "report.html").exists() and (tmp_path / "results.json").exists()
 
 
+def test_rows_that_listwise_training_can_not_use_are_counted_and_listed(tiny_llama, tmp_path):
+    ranked = {"responses": ["Please.", "Now!", "Tea?"], "ranks": [1, 2, 2]}
+    rows = [{"prompt": f"Ask {n}.", **ranked} for n in range(20)]
+    rows += [rows[0] | {"ranks": [1, 1, 1]}, rows[0] | {"ranks": [1]}]
+    config = train_config(tiny_llama, objective="listwise")
+    with pytest.raises(DataError, match="row 22: 'ranks' has 1 values for 3 responses"):
+        outweigh.train(rows, out=tmp_path, config=config)
+    data = outweigh.train(rows, out=tmp_path, config=config, on_bad_rows="skip")["data"]
+    assert (data["rows"], data["rankings"], data["tied"], data["bad_rows"]) == (22, 20, 1, 1)
+    assert json.loads((tmp_path / "bad_rows.jsonl").read_text())["origin"] == "row 22"
+
+
 def test_a_training_killed_before_its_results_goes_on_and_a_refused_one_changes_nothing(
     pairs_file, tiny_bert, tmp_path
 ):

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import datasets
 import numpy as np
@@ -31,8 +31,9 @@ OnBadRows = Literal["error", "skip"]
 
 logger = logging.getLogger(__name__)
 
-_LAYOUT = 2
-"""Of the cached files; a change of arrow.py, fields.py or rows.py that changes what is stored raises it."""
+_LAYOUT = 3
+"""Of the cached files; a change of arrow.py, fields.py, formats.py or rows.py that changes what is stored, or
+refused, raises it."""
 _BAD_ROWS_HELD = 1000
 _BLOCK_PAIRS = 50_000
 """Read through one mapping of the file: what was read through it stays resident until it ends."""
@@ -226,8 +227,7 @@ def read_pairs(
         DataError: there is no such data, a row is not what it should be, or no pair is left.
         ConfigError: `on_bad_rows` is neither error nor skip.
     """
-    if on_bad_rows not in ("error", "skip"):
-        raise ConfigError(f"on_bad_rows: got {on_bad_rows!r}, want error or skip.")
+    _check_known(on_bad_rows)
     if isinstance(data, PairSet):
         return data
     if not isinstance(data, (str, Path)):
@@ -247,13 +247,41 @@ def read_pairs(
     return PairSet(dataset, reading, sha256, folder / "bad_rows.jsonl")
 
 
-def read_rankings(data: Data) -> list[Ranking]:
-    """The rows of the data as rankings, for listwise training; nothing is dropped, ties are equal ranks.
+class Rankings(NamedTuple):
+    """Rows of ranked responses, what was found while reading them, and the rows skipped, as JSON lines."""
+
+    rankings: list[Ranking]
+    reading: Reading
+    bad: bytes
+
+
+def read_rankings(data: Data, *, on_bad_rows: OnBadRows = "error") -> Rankings:
+    """The rows of the data as rankings, for listwise training; ties are equal ranks, and a row whose
+    responses all share one rank is dropped and counted as tied.
 
     Raises:
-        DataError: there is no such data, or a row is not what it should be.
+        DataError: there is no such data, a row is not what it should be, or no ranking is left.
+        ConfigError: `on_bad_rows` is neither error nor skip.
     """
-    return [parsed(raw, row_ranking) for raw in raw_rows(data)]
+    _check_known(on_bad_rows)
+    reading, bad, found = Reading(), io.BytesIO(), []
+    for raw in raw_rows(data):
+        reading.counts.rows += 1
+        try:
+            ranking: Ranking = parsed(raw, row_ranking)
+        except DataError as error:
+            if on_bad_rows == "error":
+                raise
+            _skip(raw, error, reading, bad)
+            continue
+        if len(set(ranking.ranks)) > 1:
+            found.append(ranking)
+        else:
+            reading.counts.tied += 1
+    reading.warn()
+    if not found:
+        raise DataError(_nothing_left(reading))
+    return Rankings(found, reading, bad.getvalue())
 
 
 def read_candidates(data: Data) -> Iterator[Candidates]:
@@ -319,13 +347,7 @@ def _read(
         except DataError as error:
             if on_bad_rows == "error":
                 raise
-            counts.bad_rows += 1
-            message = str(error).removeprefix(f"{raw.origin}: ")
-            if len(reading.bad_rows) < _BAD_ROWS_HELD:
-                reading.bad_rows.append((raw.origin, message))
-            line: dict[str, Any] = {"origin": raw.origin, "error": message}
-            line |= {"raw": raw.values} if raw.values is not None else {}
-            bad.write(json.dumps(line, default=str).encode() + b"\n")
+            _skip(raw, error, reading, bad)
             continue
         if counts.rows == counts.bad_rows + 1 and raw.values is not None:  # the first good row
             reading.unread_columns = unread_columns(raw.values, keep)
@@ -339,6 +361,22 @@ def _read(
     if not counts.pairs:
         raise DataError(_nothing_left(reading))
     return reading
+
+
+def _skip(raw: RawRow, error: DataError, reading: Reading, bad: Any) -> None:
+    """Nothing; the bad row is counted, and written into `bad` as a JSON line."""
+    reading.counts.bad_rows += 1
+    message = str(error).removeprefix(f"{raw.origin}: ")
+    if len(reading.bad_rows) < _BAD_ROWS_HELD:
+        reading.bad_rows.append((raw.origin, message))
+    line: dict[str, Any] = {"origin": raw.origin, "error": message}
+    line |= {"raw": raw.values} if raw.values is not None else {}
+    bad.write(json.dumps(line, default=str).encode() + b"\n")
+
+
+def _check_known(on_bad_rows: str) -> None:
+    if on_bad_rows not in ("error", "skip"):
+        raise ConfigError(f"on_bad_rows: got {on_bad_rows!r}, want error or skip.")
 
 
 def _nothing_left(reading: Reading) -> str:
