@@ -11,7 +11,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "outweigh"
 LAYERS = [
-    *("errors", "optional", "progress", "servers", "data", "metrics", "objectives", "models", "training"),
+    *("errors", "optional", "progress", "yaml12", "servers", "data", "metrics", "objectives"),
+    *("models", "training"),
     *("voting", "auditing", "denoising", "evaluation", "generation", "selection", "align", "integrations"),
     *("report", "steps", "study", "cli"),
 ]

@@ -14,6 +14,7 @@ import yaml
 
 from outweigh.cli.main import main
 from outweigh.cli.parse import Common, Shared, parse
+from outweigh.errors import ConfigError
 from outweigh.training.config import TrainConfig
 
 
@@ -25,6 +26,7 @@ class Verb:
     """Data."""
     train: TrainConfig = field(default_factory=TrainConfig)
     flat: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
+    names: tuple[str, ...] = ()
     common: Shared = field(default_factory=Common)
 
 
@@ -49,6 +51,45 @@ def test_set_config_and_flags_reach_every_field_and_the_later_wins(tmp_path):
         True,
     )
     assert (told.train.tokens.max_tokens, told.train.dropout) == (99, 0.1)
+
+
+def test_a_list_of_the_config_takes_no_argument_of_the_users_and_the_users_list_wins(tmp_path):
+    (tmp_path / "c.yaml").write_text("names: [a, b]\nepochs: 2\n")
+    config = ["--config", str(tmp_path / "c.yaml")]
+    told = parse(Verb, ["d", *config])
+    assert (told.data, told.names, told.flat.epochs) == ("d", ("a", "b"), 2)
+    assert parse(Verb, [*config, "d"]).names == ("a", "b")
+    assert parse(Verb, ["d", *config, "--set", "names=[c]"]).names == ("c",)
+    assert parse(Verb, ["d", *config, "--set", "names=[c]", "--names", "e", "f"]).names == ("e", "f")
+
+
+def test_a_string_is_handed_on_as_it_is_where_the_option_is_no_yaml(tmp_path):
+    told = parse(Verb, ["d", "--set", "backbone='123'", "--set", "margin='123'", "--set", "names=['1']"])
+    assert (told.flat.backbone, told.flat.margin, told.names) == ("123", "123", ("1",))
+
+
+def test_a_number_with_an_exponent_is_a_number_wherever_yaml_is_read(tmp_path):
+    (tmp_path / "c.yaml").write_text("learning_rate: 1e-3\ncap: 1e3\n")
+    told = parse(Verb, ["d", "--config", str(tmp_path / "c.yaml"), "--margin", "1e-2", "--set", "weight=2e0"])
+    flat = told.flat
+    assert (flat.learning_rate, flat.cap, flat.margin, flat.weight) == (1e-3, 1e3, 1e-2, 2.0)
+    both = parse(Verb, ["d", "--set", "flip-rate={source: votes, strength: 1e-1}"]).flat
+    assert both.flip_rate == {"source": "votes", "strength": 0.1}
+
+
+def test_broken_yaml_is_the_users_and_is_said_wherever_it_stands(capsys, tmp_path):
+    broken = "{source: strength"
+    with pytest.raises(SystemExit) as left:
+        parse(Verb, ["d", "--margin", broken])
+    assert left.value.code == 2
+    assert "Error parsing --margin: '{source: strength': no valid YAML" in capsys.readouterr().err
+    (tmp_path / "c.yaml").write_text(f"margin: {broken}")
+    for told in (["--set", f"margin={broken}"], ["--config", str(tmp_path / "c.yaml")]):
+        with pytest.raises(ConfigError, match=r"no valid YAML \(expected .* line \d, character \d+\)"):
+            parse(Verb, ["d", *told])
+    (tmp_path / "c.yaml").write_bytes(b"margin: \xff")
+    with pytest.raises(ConfigError, match="no valid YAML"):
+        parse(Verb, ["d", "--config", str(tmp_path / "c.yaml")])
 
 
 @pytest.mark.parametrize("option", ["--epohs 3", "--set epohs=3", "--epochs many", "--method fulll"])

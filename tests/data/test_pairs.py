@@ -139,6 +139,7 @@ BROKEN = {
     "cut.json": (b'[{"chosen": "a", "rejected": "b"}', r"cut.json:row 1: the file ends, want , or \]"),
     "torn.json": (b'[{"chosen": "a", "rej', r"torn.json:row 1: invalid JSON"),
     "comma.json": (b'[{"chosen": "a", "rejected": "b"} {}]', r"comma.json:row 1: got '\{', want , or \]"),
+    "two.json": (b'[{"chosen": "a", "rejected": "b"}]\n[{}]', r"two.json:row 1: got '\[' after the array"),
     "quote.csv": (b'chosen,rejected\na,"b\n', r"quote.csv:2: invalid CSV"),
     "twice.csv": (b"chosen,chosen\na,b\n", r"twice.csv:1: column 'chosen' stands twice"),
     "not.parquet": (b"hello", r"not.parquet: can't be read as Parquet"),
@@ -328,11 +329,24 @@ def test_raw_rows_come_unchanged_with_their_number_and_place(tmp_path):
 
 def test_rankings_and_candidates_name_their_row(tmp_path):
     path = lines(tmp_path / "a.jsonl", [{"prompt": "p", "responses": ["a", "b"], "ranks": [1, 2]}])
-    assert read_rankings(path)[0].origin == f"{path}:1"
+    assert read_rankings(path).rankings[0].origin == f"{path}:1"
     assert next(iter(read_candidates(path))).responses[1] == (("assistant", "b"),)
     path = lines(tmp_path / "b.jsonl", [{"prompt": "p", "responses": "a"}])
     with pytest.raises(DataError, match=f"^{path}:1: 'responses' is 'a', want a list"):
         list(read_candidates(path))
+
+
+def test_rankings_that_say_nothing_are_dropped_and_bad_ones_skipped_each_with_its_count(tmp_path):
+    good = {"prompt": "p", "responses": ["a", "b"], "ranks": [1, 2]}
+    path = lines(tmp_path / "a.jsonl", [good, good | {"ranks": [1, 1]}, good | {"ranks": [1]}, good])
+    with pytest.raises(DataError, match=f"^{path}:3: 'ranks' has 1 values for 2 responses"):
+        read_rankings(path)
+    found = read_rankings(path, on_bad_rows="skip")
+    assert [ranking.row for ranking in found.rankings] == [0, 3]
+    assert (found.reading.counts.rows, found.reading.counts.tied, found.reading.counts.bad_rows) == (4, 1, 1)
+    assert json.loads(found.bad)["origin"] == f"{path}:3"
+    with pytest.raises(DataError, match="no pair is left of 1 rows, got 0 bad rows, 1 ties"):
+        read_rankings([good | {"ranks": [1, 1]}])
 
 
 def test_pairs_are_read_block_by_block_in_their_order(tmp_path, monkeypatch):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from outweigh.data.pairs import PairSet
-from outweigh.data.split import folds, group_ids, hold_out
+from outweigh.data.split import folds, group_ids, hold_out, label_groups
 from outweigh.errors import ConfigError, DataError
 
 
@@ -27,6 +27,19 @@ def test_groups_join_what_shares_a_prompt_a_text_or_both_texts():
     assert same(by_text, 0, 3) and not same(by_text, 0, 1)
     by_pair = group_ids(data, "pair")
     assert same(by_pair, 0, 4) and len(set(by_pair)) == 4  # the same two texts with the other label
+
+
+def test_pairs_of_one_row_and_repeats_in_either_order_give_away_each_others_labels():
+    ranked = [{"prompt": "p", "responses": ["a", "b", "c"], "ranks": [1, 2, 3]}]
+    two_rows = PairSet.from_rows([*ranked, ranked[0] | {"prompt": "q"}])
+    assert label_groups(two_rows).tolist() == [0] * 3 + [1] * 3
+    assert label_groups(PairSet.from_rows(ranked * 2)).tolist() == [0] * 6  # the row stands twice
+    data = pairs(("q", "z", "y"), ("p", "a", "b"), ("p", "c", "d"), ("p", "b", "a"), ("o", "a", "b"))
+    assert label_groups(data).tolist() == [0, 1, 2, 1, 3]  # of one prompt, but not of one pair of texts
+
+
+def test_without_repeats_each_pair_is_a_group_of_its_own_in_the_datas_order():
+    assert label_groups(many(prompts=20)).tolist() == list(range(80))
 
 
 def test_a_held_out_part_shares_no_prompt_and_has_its_size():

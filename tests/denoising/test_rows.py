@@ -55,6 +55,11 @@ def test_a_users_flip_rate_on_a_flipped_row_is_zeroed_and_counted():
     assert row["flip_rate"] == 0.0 and counts.flip_rates_zeroed == 1
 
 
+def test_the_pairs_of_a_row_of_k_responses_weigh_as_one_unless_the_user_says_otherwise():
+    assert written(ROW | {"row_pairs": 3.0}, 0, "keep")[0]["weight"] == pytest.approx(1 / 3)
+    assert written(ROW | {"row_pairs": 3.0, "weight": 2}, 0, "keep")[0]["weight"] == 2.0
+
+
 def test_a_dropped_row_is_counted_and_not_written():
     row, counts = written(ROW, 1, "drop")
     assert row is None and counts.actions == {"drop": 1}

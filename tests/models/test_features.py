@@ -1,5 +1,6 @@
 """Features of texts: computed once, kept, and of the right layer."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,14 @@ from outweigh.data.config import TokenConfig
 from outweigh.data.pairs import read_pairs
 from outweigh.models import features as module
 from outweigh.models.batches import forwards
-from outweigh.models.features import Encoder, cut_layers, first_token, mean_over_tokens, pair_features
+from outweigh.models.features import (
+    Encoder,
+    checkpoint_identity,
+    cut_layers,
+    first_token,
+    mean_over_tokens,
+    pair_features,
+)
 from outweigh.models.packing import backbone_packs
 from outweigh.models.rows import Trees
 
@@ -48,6 +56,19 @@ def test_the_second_time_nothing_is_computed(pairs, tiny_bert, tmp_path, monkeyp
     for other in others:
         with pytest.raises(pytest.fail.Exception):
             pair_features(pairs, replace(encoder, **other), cache_dir=tmp_path)
+
+
+def test_a_checkpoint_is_another_one_with_another_template_or_code(tiny_chat, tmp_path):
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(tiny_chat, folder)
+    template = folder / "chat_template.jinja"
+    found = [checkpoint_identity(str(folder))]
+    template.write_text(template.read_text().replace("assistant", "bot"))
+    found.append(checkpoint_identity(str(folder)))
+    (folder / "modeling_own.py").write_text("")
+    found.append(checkpoint_identity(str(folder)))
+    (folder / "notes.txt").write_text("read by nobody")
+    assert len(set(found)) == 3 and checkpoint_identity(str(folder)) == found[-1]
 
 
 def test_the_same_texts_under_other_labels_and_in_another_order_are_known(

@@ -14,7 +14,7 @@ import outweigh
 from outweigh.data.config import TokenConfig
 from outweigh.data.pairs import PairSet
 from outweigh.denoising.policies import RepairOptions
-from outweigh.errors import ConfigError, DataError
+from outweigh.errors import ConfigError, DataError, TrainingError
 from outweigh.metrics.detection import auroc
 from outweigh.report.tables import TABLES
 from outweigh.steps.config import AuditConfig, RunConfig
@@ -262,6 +262,83 @@ def test_where_labels_are_kept_the_plain_model_is_the_outcome_also_after_a_stop(
     assert (tmp_path / "model" / "model.safetensors").stat().st_mtime_ns == before
     assert not (tmp_path / "plain").exists()
     assert again["evaluation"]["plain"].accuracy == results["evaluation"]["plain"].accuracy
+
+
+def test_a_run_goes_on_with_its_own_data_and_settings_alone(pairs_file, tiny_bert, tmp_path):
+    config = RunConfig(audit=audit_config(tiny_bert, policy="keep"), train=train_config(tiny_bert))
+    outweigh.run(pairs_file, out=tmp_path / "run", config=config)
+    (tmp_path / "run/results.json").unlink()  # as a kill before the end leaves it
+    before = (tmp_path / "run/run.yaml").read_text()
+
+    def refused(said, data=pairs_file, config=config, **how):
+        with pytest.raises(ConfigError, match=said):
+            outweigh.run(data, out=tmp_path / "run", config=config, resume=True, **how)
+        assert (tmp_path / "run/run.yaml").read_text() == before
+
+    refused("run with another seed. Give", config=replace(config, seed=1))
+    refused(
+        "run with another held_out, train.epochs. Give",
+        config=replace(config, held_out=0.2, train=replace(config.train, epochs=2.0)),
+    )
+    refused("run of other data", eval=[pairs_file, pairs_file])
+    (tmp_path / "other.jsonl").write_text(pairs_file.read_text().replace("tea", "coffee"))
+    refused("run of other data", data=tmp_path / "other.jsonl")
+    votes = replace(config.audit.votes, jobs=2)  # which decides nothing but the time
+    resumed = replace(config, audit=replace(config.audit, votes=votes))
+    outweigh.run(pairs_file, out=tmp_path / "run", config=resumed, resume=True)
+    assert (tmp_path / "run/results.json").exists()
+
+
+def test_results_are_written_after_the_report_so_that_a_kill_between_can_be_resumed(
+    pairs_file, tiny_bert, tmp_path, monkeypatch
+):
+    config = RunConfig(audit=audit_config(tiny_bert, policy="keep"), train=train_config(tiny_bert))
+    with monkeypatch.context() as patched:
+        patched.setattr("outweigh.report.write_report", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            outweigh.run(pairs_file, out=tmp_path, config=config)
+    outweigh.run(pairs_file, out=tmp_path, config=config, resume=True)
+    assert (tmp_path / "report.html").exists() and (tmp_path / "results.json").exists()
+
+
+def test_rows_that_listwise_training_can_not_use_are_counted_and_listed(tiny_llama, tmp_path):
+    ranked = {"responses": ["Please.", "Now!", "Tea?"], "ranks": [1, 2, 2]}
+    rows = [{"prompt": f"Ask {n}.", **ranked} for n in range(20)]
+    rows += [rows[0] | {"ranks": [1, 1, 1]}, rows[0] | {"ranks": [1]}]
+    config = train_config(tiny_llama, objective="listwise")
+    with pytest.raises(DataError, match="row 22: 'ranks' has 1 values for 3 responses"):
+        outweigh.train(rows, out=tmp_path, config=config)
+    data = outweigh.train(rows, out=tmp_path, config=config, on_bad_rows="skip")["data"]
+    assert (data["rows"], data["rankings"], data["tied"], data["bad_rows"]) == (22, 20, 1, 1)
+    assert json.loads((tmp_path / "bad_rows.jsonl").read_text())["origin"] == "row 22"
+
+
+def test_a_training_killed_before_its_results_goes_on_and_a_refused_one_changes_nothing(
+    pairs_file, tiny_bert, tmp_path
+):
+    config = train_config(tiny_bert)
+    first = outweigh.train(pairs_file, out=tmp_path, config=config)
+    (tmp_path / "results.json").unlink()
+    before = (tmp_path / "run.yaml").read_text()
+    other = replace(config, seed=1)
+    with pytest.raises(TrainingError, match=r"model: exists\. Choose another folder"):
+        outweigh.train(pairs_file, out=tmp_path, config=other)
+    with pytest.raises(ConfigError, match="holds a run with another seed"):
+        outweigh.train(pairs_file, out=tmp_path, config=other, resume=True)
+    assert (tmp_path / "run.yaml").read_text() == before
+    saved = (tmp_path / "model/model.safetensors").stat().st_mtime_ns
+    again = outweigh.train(pairs_file, out=tmp_path, config=config, resume=True)
+    assert again["train"] == first["train"] and (tmp_path / "results.json").exists()
+    assert (tmp_path / "model/model.safetensors").stat().st_mtime_ns == saved
+
+
+def test_an_audit_of_other_rows_in_memory_is_refused(pairs_file, tiny_bert, tmp_path):
+    rows = [json.loads(line) for line in pairs_file.read_text().splitlines()]
+    config = audit_config(tiny_bert, policy="keep", trust=False)
+    outweigh.audit(rows, out=tmp_path, config=config)
+    assert outweigh.denoise(rows, audit=tmp_path, out=tmp_path / "clean.jsonl")["written"] == 180
+    with pytest.raises(DataError, match="is the audit of other data"):
+        outweigh.denoise(rows[::-1], audit=tmp_path, out=tmp_path / "clean.jsonl")
 
 
 def test_voters_are_taken_from_the_folder_only_if_they_were_trained_so(pairs_file, tiny_llama, tmp_path):

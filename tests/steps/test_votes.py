@@ -4,11 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 
+import outweigh
 from outweigh.auditing.strength import preference_strength
+from outweigh.data.pairs import PairSet
 from outweigh.metrics.detection import auroc
 from outweigh.models.features import Features
+from outweigh.steps.config import AuditConfig
 from outweigh.steps.votes import head_votes
-from outweigh.voting.config import ProbeConfig
+from outweigh.voting.config import ProbeConfig, VoteConfig
 from outweigh.voting.votes import held_out_strength
 
 TWICE = ProbeConfig(models=5, epochs=8)
@@ -45,6 +48,19 @@ def test_how_many_labels_are_wrong_is_said_by_the_first_look():
     assert not twice.unseen_MB[5:].any()  # taught by voters that had seen every label
     unseen = once.unseen_MB.any(axis=0)
     np.testing.assert_array_equal(held_out_strength(twice)[unseen], held_out_strength(once)[unseen])
+
+
+def test_labels_by_the_toss_of_a_coin_are_not_believed_where_every_pair_stands_twice():
+    toss = np.random.default_rng(0)
+    rows = [
+        {"prompt": f"p{n}", "chosen": f"a{n}", "rejected": f"b{n}"}
+        | {f"features_{side}": toss.normal(size=64).tolist() for side in ("chosen", "rejected")}
+        for n in range(300)
+    ]
+    config = AuditConfig(votes=VoteConfig(probes=TWICE), policy="keep", trust=False)
+    found = outweigh.audit(PairSet.from_rows(rows * 2), config=config).audit
+    # A head that left a pair out and learnt its repeat by heart would side with nearly every label
+    assert found.noise.rate > 0.3 and found.noise.high > 0.45
 
 
 def test_swapped_features_hold_the_other_text_for_chosen_where_marked():

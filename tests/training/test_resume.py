@@ -7,13 +7,19 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 from safetensors import SafetensorError
 from transformers import AutoModelForSequenceClassification
 
+from outweigh.data.config import TokenConfig
+from outweigh.data.pairs import PairSet
 from outweigh.errors import TrainingError
 from outweigh.training.checkpoints import STAGING, full_disk_named, is_whole, newest_whole, seal
+from outweigh.training.config import MetaConfig, TrainConfig
+from outweigh.training.fit import fit, identity
+from outweigh.training.items import items_of
 
 SCRIPT = """
 import json, sys
@@ -78,6 +84,43 @@ def test_a_run_killed_twice_ends_in_the_same_weights(tiny_bert, wordy_pairs, tmp
         for name in ("straight", "killed")
     )
     assert max((one[name] - two[name]).abs().max().item() for name in one) == 0
+
+
+def test_another_trainings_weights_are_not_handed_out_by_resuming(tiny_bert, wordy_pairs, tmp_path):
+    config = TrainConfig(backbone=str(tiny_bert), tokens=TokenConfig(max_tokens=96), precision="fp32")
+    rows = [row | {"margin": 0.0} for row in wordy_pairs]
+    first = fit(PairSet.from_rows(rows), config, tmp_path, guarded=False)
+    again = fit(PairSet.from_rows(rows), config, tmp_path, resume=True)
+    assert again.results == first.results  # the finished one, as training.json has it
+    turned = [row | {"chosen": row["rejected"], "rejected": row["chosen"]} for row in rows]
+    other_margin = [row | {"margin": 1.0} for row in rows]
+    (tmp_path / "model").rename(tmp_path / "as if killed")
+    for data, told in ((turned, config), (other_margin, config), (rows, replace(config, learning_rate=1e-3))):
+        with pytest.raises(TrainingError, match="holds a training on other data, from other weights or with"):
+            fit(PairSet.from_rows(data), told, tmp_path, resume=True)
+    with pytest.raises(
+        TrainingError, match=r"checkpoints: are of an unfinished training\. Go on with --resume"
+    ):
+        fit(PairSet.from_rows(rows), config, tmp_path)
+    assert (
+        fit(PairSet.from_rows(rows), config, tmp_path, resume=True).results["steps"] == first.results["steps"]
+    )
+
+
+def test_a_training_is_known_by_the_columns_that_its_loss_reads_and_by_the_content_of_its_files(tmp_path):
+    def known(source="a", margin=0.0, **settings):
+        rows = [{"chosen": f"c{n}", "rejected": "r", "margin": margin, "source": source} for n in range(3)]
+        return identity(items_of(PairSet.from_rows(rows)), TrainConfig(**settings), "weights")
+
+    assert known() == known(source="b")  # which the loss does not read
+    assert known() != known(margin=1.0)
+    shifted = tmp_path / "shifted.jsonl"
+    before, after = (
+        shifted.write_text(f'{{"prompt": "p", "responses": ["{word}", "b"]}}\n')
+        and known(meta=MetaConfig(data=str(shifted)))
+        for word in ("a", "c")
+    )
+    assert before != after
 
 
 def checkpoint(folder, step):

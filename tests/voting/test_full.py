@@ -69,6 +69,12 @@ def test_voters_trained_at_once_are_those_trained_in_turn(pairs, config, tmp_pat
     assert names[0] == names[1] and len(names[0]) == 3
 
 
+def test_a_voter_is_known_by_the_columns_that_its_loss_reads(wordy_pairs, config, tmp_path):
+    for margin in (0.0, 2.0):
+        votes_of(read_pairs([row | {"margin": margin} for row in wordy_pairs]), config, tmp_path, [0])
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 def test_a_voter_neither_stops_early_nor_publishes_itself(config):
     told = {"push_to_hub": True, "hub_model_id": "me/mine", "report_to": "none"}
     own = _own(replace(config, patience=2, keep="best", validation=0.1, trainer=told), 3)

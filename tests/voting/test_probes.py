@@ -92,6 +92,27 @@ def test_in_sample_about_a_share_of_1_over_e_of_the_heads_has_not_seen_a_pair():
     assert votes.unseen_MB.mean() == pytest.approx(np.exp(-1), abs=0.02)
 
 
+def test_pairs_of_one_group_are_seen_by_the_same_heads():
+    features_NH, chosen, rejected, _ = planted(pairs=200)
+    group = np.arange(200) // 2
+    votes = probe_votes(features_NH, chosen, rejected, config=ProbeConfig(epochs=1), group_B=group)
+    np.testing.assert_array_equal(votes.unseen_MB[:, ::2], votes.unseen_MB[:, 1::2])
+    with pytest.raises(ShapeError, match=r"got groups \(3,\), want \(200,\)"):
+        probe_votes(features_NH, chosen, rejected, config=ProbeConfig(), group_B=group[:3])
+
+
+def test_where_each_pair_is_its_own_group_the_draws_are_those_of_pairs():
+    features_NH, chosen, rejected, _ = planted(pairs=200)
+    config = ProbeConfig(models=5, epochs=1)
+    plain, grouped = (
+        probe_votes(features_NH, chosen, rejected, config=config, group_B=group, seed=3)
+        for group in (None, np.arange(200))
+    )
+    np.testing.assert_array_equal(grouped.gap_MB, plain.gap_MB)
+    drawn_BM = torch.poisson(torch.ones(200, 5), torch.Generator().manual_seed(3))  # as was measured with
+    np.testing.assert_array_equal(grouped.unseen_MB.T, drawn_BM.numpy() == 0)
+
+
 def test_each_epoch_leaves_its_mean_gap_and_the_last_one_is_the_votes_mean():
     features_NH, chosen, rejected, _ = planted(pairs=60)
     votes = probe_votes(features_NH, chosen, rejected, config=ProbeConfig(epochs=3))

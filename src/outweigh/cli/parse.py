@@ -17,6 +17,7 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 from outweigh import progress
 from outweigh.errors import ConfigError
 from outweigh.objectives.spec import Spec
+from outweigh.yaml12 import read_yaml, read_yaml_file
 
 Verb = TypeVar("Verb")
 
@@ -56,16 +57,21 @@ def parse(verb: type[Verb], arguments: Sequence[str], name: str | None = None) -
     early.add_argument("--config", type=Path)
     early.add_argument("--set", action="append", default=[])
     told, _ = early.parse_known_args(arguments)
-    flags = [] if told.config is None else list(_flags(_yaml_file(told.config)))
+    flags = [] if told.config is None else list(_flags(_options(told.config)))
     for setting in told.set:
         key, equals, value = setting.partition("=")
         if not equals:
             raise ConfigError(f"--set: got {setting!r}, want key=value, as in --set epochs=2.")
-        flags += _flags({key: _yaml(value, f"--set {key}")})
+        flags += _flags({key: read_yaml(value, f"--set {key}")})
+    given = {each.partition("=")[0].replace("_", "-") for each in arguments}
+    lists = {flag: values for flag, values in flags if values is not None and flag not in given}
+    front = [flag for flag, values in flags if values is None]
+    # Behind, for a list takes all that follows it, a positional argument too
+    behind = [each for flag, values in lists.items() for each in (flag, *values)]
     found = tyro.cli(
         verb,
         prog=f"outweigh {name or verb.__module__.rpartition('.')[2]}",
-        args=[*flags, *arguments],
+        args=[*front, *arguments, *behind],
         registry=_registry(),
     )
     common: Common = found.common  # type: ignore[attr-defined]
@@ -74,19 +80,20 @@ def parse(verb: type[Verb], arguments: Sequence[str], name: str | None = None) -
     return found
 
 
-def _flags(options: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """The options as flags: {train: {epochs: 2}} as --train.epochs=2."""
+def _flags(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, list[str] | None]]:
+    """The options as flags, {train: {epochs: 2}} as --train.epochs=2; lists have their values apart."""
     for key, value in options.items():
         name = f"--{prefix}{key}".replace("_", "-")
         if isinstance(value, bool):
             path, dot, last = name.removeprefix("--").rpartition(".")
-            yield f"--{path}{dot}{'' if value else 'no-'}{last}"
+            yield f"--{path}{dot}{'' if value else 'no-'}{last}", None
         elif isinstance(value, list):
-            yield from (name, *map(str, value))
+            yield name, list(map(str, value))
         elif isinstance(value, Mapping) and not _is_one_value(key):
             yield from _flags(value, f"{prefix}{key}.")
         else:
-            yield f"{name}={_written(value)}"
+            plain = isinstance(value, str) and not _is_one_value(key)
+            yield f"{name}={value if plain else _written(value)}", None
 
 
 def _written(value: Any) -> str:
@@ -97,26 +104,17 @@ def _written(value: Any) -> str:
 
 def _is_one_value(key: str) -> bool:
     """True for the options that are themselves mappings."""
-    return key.rpartition(".")[2] in ("margin", "flip_rate", "cap", "weight", "auxiliary", "trainer")
+    name = key.rpartition(".")[2].replace("-", "_")
+    return name in ("margin", "flip_rate", "cap", "weight", "auxiliary", "trainer")
 
 
-def _yaml_file(path: Path) -> dict[str, Any]:
-    try:
-        content = _yaml(path.read_text(encoding="utf-8"), str(path))
-    except OSError as error:
-        raise ConfigError(f"{path}: can't be read ({error.strerror}).") from None
+def _options(path: Path) -> dict[str, Any]:
+    content = read_yaml_file(path)
     if content is None:
         return {}
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: got a {type(content).__name__}, want a mapping of options.")
     return content
-
-
-def _yaml(text: str, where: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{where}: no valid YAML ({' '.join(str(error).split())}).") from None
 
 
 def _registry() -> ConstructorRegistry:
@@ -130,7 +128,7 @@ def _registry() -> ConstructorRegistry:
         return PrimitiveConstructorSpec(
             nargs=1,
             metavar="YAML",
-            instance_from_str=lambda arguments: yaml.safe_load(arguments[0]),
+            instance_from_str=lambda arguments: read_yaml(arguments[0], repr(arguments[0])),
             is_instance=lambda value: value is None or isinstance(value, str | int | float | dict),
             str_from_instance=lambda value: [_written(value)],
         )

@@ -25,7 +25,7 @@ class Run:
     eval: tuple[str, ...] = ()
     """Pairs to evaluate on, best with clean labels; the first is the report's."""
     resume: bool = False
-    """Take what is finished in DIR as it is, and go on from there."""
+    """Take what is finished in DIR as it is, and go on from there, with the same data and settings."""
     on_bad_rows: OnBadRows = "error"
     """skip counts bad rows and lists them in DIR/bad_rows.jsonl."""
     settings: Annotated[RunConfig, tyro.conf.arg(name="")] = field(default_factory=RunConfig)

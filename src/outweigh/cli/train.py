@@ -22,7 +22,7 @@ class Train:
     eval: str | None = None
     """Pairs to evaluate the finished model on, once."""
     resume: bool = False
-    """Go on from the newest whole checkpoint in DIR."""
+    """Go on from the newest whole checkpoint in DIR, with the same data and settings."""
     on_bad_rows: OnBadRows = "error"
     """skip counts bad rows and lists them in DIR/bad_rows.jsonl."""
     settings: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)

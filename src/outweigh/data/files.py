@@ -1,6 +1,7 @@
 """Finding the data that a name means, and streaming its raw rows, each with where it stands."""
 
 import hashlib
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -65,8 +66,15 @@ def find_files(data: str | Path) -> list[Path]:
     return []
 
 
-def content_hash(data: str | Path) -> str:
-    """SHA-256 over the files of the data, in order; of a Hub data set, over the files it was loaded from."""
+def content_hash(data: str | Path | Sequence[Mapping[str, Any]]) -> str:
+    """SHA-256 over the files of the data, in order; of a Hub data set, over the files it was loaded from; of
+    rows in memory, over their values.
+    """
+    if not isinstance(data, (str, Path)):
+        digest = hashlib.sha256()
+        for _ in hashed(raw_rows(data), digest):
+            pass
+        return digest.hexdigest()
     files = find_files(data)
     if not files:
         return _hub_hash(str(data))
@@ -75,6 +83,13 @@ def content_hash(data: str | Path) -> str:
         with path.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()
+
+
+def hashed(rows: Iterator[RawRow], digest: Any) -> Iterator[RawRow]:
+    """The rows, each added to the digest on its way."""
+    for raw in rows:
+        digest.update(json.dumps(raw.values, sort_keys=True, default=str).encode())
+        yield raw
 
 
 def hub_rows(name: str) -> Iterator[RawRow]:

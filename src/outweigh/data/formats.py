@@ -124,6 +124,9 @@ def _json_array(path: Path, stream: IO[bytes]) -> Iterator[Place]:
                 break
         feed.at = end
         yield _object(f"row {number}", values)
+    feed.at += 1
+    if further := feed.skip_space():
+        raise feed.wrong(number, f"got {further!r} after the array", "want nothing more")
 
 
 class _Text:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import datasets
 import numpy as np
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from outweigh.data.arrow import CHARACTERS, KEYS, OWN_COLUMNS, PairWriter, pair_of
 from outweigh.data.cache import appearing_whole, cache_folder
-from outweigh.data.files import RawRow, content_hash, find_files, raw_rows
+from outweigh.data.files import RawRow, content_hash, find_files, hashed, raw_rows
 from outweigh.data.records import Candidates, Pair, Ranking, ReadCounts
 from outweigh.data.rows import row_candidates, row_pairs, row_ranking, unread_columns
 from outweigh.data.writing import replaced_whole
@@ -31,8 +31,9 @@ OnBadRows = Literal["error", "skip"]
 
 logger = logging.getLogger(__name__)
 
-_LAYOUT = 2
-"""Of the cached files; a change of arrow.py, fields.py or rows.py that changes what is stored raises it."""
+_LAYOUT = 3
+"""Of the cached files; a change of arrow.py, fields.py, formats.py or rows.py that changes what is stored, or
+refused, raises it."""
 _BAD_ROWS_HELD = 1000
 _BLOCK_PAIRS = 50_000
 """Read through one mapping of the file: what was read through it stays resident until it ends."""
@@ -79,7 +80,7 @@ class PairSet:
             DataError: a row is not what it should be.
         """
         sink, bad, digest = pa.BufferOutputStream(), io.BytesIO(), hashlib.sha256()
-        reading = _read(_hashed(raw_rows(rows), digest), sink, bad, on_bad_rows, keep)
+        reading = _read(hashed(raw_rows(rows), digest), sink, bad, on_bad_rows, keep)
         dataset = datasets.Dataset.from_buffer(sink.getvalue())
         reading.warn()
         return cls(dataset, reading, digest.hexdigest(), bad.getvalue())
@@ -226,8 +227,7 @@ def read_pairs(
         DataError: there is no such data, a row is not what it should be, or no pair is left.
         ConfigError: `on_bad_rows` is neither error nor skip.
     """
-    if on_bad_rows not in ("error", "skip"):
-        raise ConfigError(f"on_bad_rows: got {on_bad_rows!r}, want error or skip.")
+    _check_known(on_bad_rows)
     if isinstance(data, PairSet):
         return data
     if not isinstance(data, (str, Path)):
@@ -247,13 +247,41 @@ def read_pairs(
     return PairSet(dataset, reading, sha256, folder / "bad_rows.jsonl")
 
 
-def read_rankings(data: Data) -> list[Ranking]:
-    """The rows of the data as rankings, for listwise training; nothing is dropped, ties are equal ranks.
+class Rankings(NamedTuple):
+    """Rows of ranked responses, what was found while reading them, and the rows skipped, as JSON lines."""
+
+    rankings: list[Ranking]
+    reading: Reading
+    bad: bytes
+
+
+def read_rankings(data: Data, *, on_bad_rows: OnBadRows = "error") -> Rankings:
+    """The rows of the data as rankings, for listwise training; ties are equal ranks, and a row whose
+    responses all share one rank is dropped and counted as tied.
 
     Raises:
-        DataError: there is no such data, or a row is not what it should be.
+        DataError: there is no such data, a row is not what it should be, or no ranking is left.
+        ConfigError: `on_bad_rows` is neither error nor skip.
     """
-    return [parsed(raw, row_ranking) for raw in raw_rows(data)]
+    _check_known(on_bad_rows)
+    reading, bad, found = Reading(), io.BytesIO(), []
+    for raw in raw_rows(data):
+        reading.counts.rows += 1
+        try:
+            ranking: Ranking = parsed(raw, row_ranking)
+        except DataError as error:
+            if on_bad_rows == "error":
+                raise
+            _skip(raw, error, reading, bad)
+            continue
+        if len(set(ranking.ranks)) > 1:
+            found.append(ranking)
+        else:
+            reading.counts.tied += 1
+    reading.warn()
+    if not found:
+        raise DataError(_nothing_left(reading))
+    return Rankings(found, reading, bad.getvalue())
 
 
 def read_candidates(data: Data) -> Iterator[Candidates]:
@@ -277,13 +305,6 @@ def parsed(raw: RawRow, parse: Any, *options: Any) -> Any:
         return parse(raw.values, raw.row, raw.origin, *options)
     except DataError as error:
         raise DataError(f"{raw.origin}: {error}") from None
-
-
-def _hashed(rows: Iterator[RawRow], digest: Any) -> Iterator[RawRow]:
-    """The rows, each added to the digest on its way."""
-    for raw in rows:
-        digest.update(json.dumps(raw.values, sort_keys=True, default=str).encode())
-        yield raw
 
 
 def _fill(folder: Path, data: Data, on_bad_rows: OnBadRows, keep: Sequence[str]) -> None:
@@ -326,13 +347,7 @@ def _read(
         except DataError as error:
             if on_bad_rows == "error":
                 raise
-            counts.bad_rows += 1
-            message = str(error).removeprefix(f"{raw.origin}: ")
-            if len(reading.bad_rows) < _BAD_ROWS_HELD:
-                reading.bad_rows.append((raw.origin, message))
-            line: dict[str, Any] = {"origin": raw.origin, "error": message}
-            line |= {"raw": raw.values} if raw.values is not None else {}
-            bad.write(json.dumps(line, default=str).encode() + b"\n")
+            _skip(raw, error, reading, bad)
             continue
         if counts.rows == counts.bad_rows + 1 and raw.values is not None:  # the first good row
             reading.unread_columns = unread_columns(raw.values, keep)
@@ -346,6 +361,22 @@ def _read(
     if not counts.pairs:
         raise DataError(_nothing_left(reading))
     return reading
+
+
+def _skip(raw: RawRow, error: DataError, reading: Reading, bad: Any) -> None:
+    """Nothing; the bad row is counted, and written into `bad` as a JSON line."""
+    reading.counts.bad_rows += 1
+    message = str(error).removeprefix(f"{raw.origin}: ")
+    if len(reading.bad_rows) < _BAD_ROWS_HELD:
+        reading.bad_rows.append((raw.origin, message))
+    line: dict[str, Any] = {"origin": raw.origin, "error": message}
+    line |= {"raw": raw.values} if raw.values is not None else {}
+    bad.write(json.dumps(line, default=str).encode() + b"\n")
+
+
+def _check_known(on_bad_rows: str) -> None:
+    if on_bad_rows not in ("error", "skip"):
+        raise ConfigError(f"on_bad_rows: got {on_bad_rows!r}, want error or skip.")
 
 
 def _nothing_left(reading: Reading) -> str:

@@ -52,6 +52,20 @@ def group_ids(pairs: PairSet, by: Unit) -> NDArray[np.int64]:
     return group
 
 
+def label_groups(pairs: PairSet) -> NDArray[np.int64]:
+    """Groups of pairs (B,) of which one gives away the others' labels, numbered as they appear.
+
+    Those are the pairs of one row, and the same two responses to the same prompt, whichever is chosen.
+    Without K responses in a row and without repeats each pair is its own: 0 to B - 1.
+    """
+    _, row = np.unique(pairs.rows, return_inverse=True)
+    pair = len(pairs) + group_ids(pairs, "pair")
+    links = coo_array((np.ones(len(pairs), dtype=bool), (row, pair)), shape=(2 * len(pairs), 2 * len(pairs)))
+    _, component = connected_components(links, directed=False)
+    _, first, group = np.unique(component[row], return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[group]
+
+
 def hold_out(pairs: PairSet, fraction: float, seed: int, by: Unit = "prompt") -> HeldOut:
     """About a `fraction` of the pairs held out in whole groups, drawn with `seed`.
 

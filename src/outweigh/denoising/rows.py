@@ -7,8 +7,6 @@ from typing import Any
 from outweigh.data.writing import swap_row
 from outweigh.denoising.policies import Repair
 
-DEFAULTS = {"margin": 0.0, "flip_rate": 0.0, "weight": 1.0}
-
 
 @dataclass(slots=True)
 class RowCounts:
@@ -32,8 +30,9 @@ def repaired_row(
     """The row of the pair at `place` after its repair, or None where it is dropped; `counts` grows.
 
     Every column of the row stays, swapped where the pair is flipped. margin, flip_rate and weight are floats
-    on every row: the policy's where it decides on them, else the user's, else 0, 0 and 1. On a flipped row
-    the user's margin is negated if it is signed (a gap that may be negative), else 0; the flip rate, 0.
+    on every row: the policy's where it decides on them, else the user's, else 0, 0 and 1; for a pair of a
+    row of K responses the weight is then 1 / row_pairs, as in training. On a flipped row the user's margin is
+    negated if it is signed (a gap that may be negative), else 0; the flip rate, 0.
 
     Raises:
         DataError: a column such as `votes_chosen` has no counterpart to swap with.
@@ -44,7 +43,8 @@ def repaired_row(
         return None
     flipped = bool(repair.flip[place])
     result = swap_row(row) if flipped else dict(row)
-    for name, default in DEFAULTS.items():
+    defaults = {"margin": 0.0, "flip_rate": 0.0, "weight": 1 / max(row.get("row_pairs", 1), 1)}
+    for name, default in defaults.items():
         result[name] = float(result.get(name, default))
     if flipped:
         _turn_users_values(result, row, repair, counts, margin_is_signed)

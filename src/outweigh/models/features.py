@@ -28,6 +28,7 @@ from outweigh.models.precision import autocast_dtype, default_device
 from outweigh.progress import progress
 
 CHUNK = 4096  # texts encoded and sorted by length at once
+IDENTIFYING = ("*.safetensors", "*.json", "*.jinja", "*.py")
 LAYOUT = 5  # raised when the cached files' content changes
 
 DEPTH = 2 / 3
@@ -124,13 +125,13 @@ def text_vectors(
 
 
 def checkpoint_identity(name: str) -> str:
-    """A hash that changes with the checkpoint's weights and tokenizer; on the Hub, its commit."""
+    """A hash that changes with a checkpoint's weights, tokenizer, template, code; on the Hub, its commit."""
     folder = Path(resolve(name))
     if not folder.is_dir():
         with explained(name):
             return str(Path(str(cached_file(name, "config.json"))).parent.name)
     digest = hashlib.sha256()
-    for path in sorted([*folder.glob("*.safetensors"), *folder.glob("*.json")]):
+    for path in sorted(path for kind in IDENTIFYING for path in folder.glob(kind)):
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup, escape
 
+from outweigh.data.writing import replaced_whole
 from outweigh.report import rounds
 from outweigh.report.plots import DARK, LIGHT, PLOTS, draw_all
 from outweigh.report.summary import key_figures, verdict
@@ -66,7 +67,8 @@ def write_report(results: Mapping[str, Any], doubtful: Sequence[DoubtfulPair], f
         dark=DARK,
     )  # fmt: skip
     path = folder / "report.html"
-    path.write_text(html, encoding="utf-8", newline="\n")
+    with replaced_whole(path) as out:
+        out.write(html.encode())
     return path
 
 

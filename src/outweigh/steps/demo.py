@@ -8,11 +8,9 @@ import pyarrow.parquet as pq
 
 from outweigh.data.config import TokenConfig
 from outweigh.data.files import raw_rows
-from outweigh.data.pairs import read_pairs
 from outweigh.metrics.detection import auroc, precision_recall
 from outweigh.steps.config import AuditConfig, RunConfig
-from outweigh.steps.record import write_json
-from outweigh.steps.run import run, write_page
+from outweigh.steps.run import outcome, write_outcome
 from outweigh.training.config import TrainConfig
 from outweigh.voting.config import VoteConfig
 
@@ -30,11 +28,9 @@ def demo(*, out: str | Path, seed: int = 0, resume: bool = False, jobs: int = 1)
     """
     out, config = Path(out), demo_config(seed, jobs)
     train, held_out = PAIRS / "train.jsonl.gz", PAIRS / "eval.jsonl.gz"
-    results = run(train, out=out, eval=[held_out], config=config, resume=resume)
-    results["command"] = "demo"
-    results["planted"] = planted(train, out)
-    write_json(out / "results.json", results)
-    write_page(results, read_pairs(train), out)
+    results, pairs = outcome(train, out=out, eval=[held_out], config=config, resume=resume)
+    results |= {"command": "demo", "planted": planted(train, out)}
+    write_outcome(results, pairs, out)
     return results
 
 

@@ -19,8 +19,12 @@ from outweigh.data.checks import check_pairs_data
 from outweigh.data.files import content_hash, find_files
 from outweigh.data.pairs import Data, PairSet
 from outweigh.data.writing import replaced_whole
+from outweigh.errors import ConfigError
 
 PACKAGES = ("outweigh", "torch", "transformers", "accelerate", "datasets", "peft", "numpy", "scikit-learn")
+FREE = {"audit.votes.jobs"}
+"""Settings that may change between a run and its going on: they decide nothing but the time."""
+IN_MEMORY = "rows in memory"
 
 
 class Stopwatch:
@@ -57,15 +61,20 @@ def headed(command: str, seed: int) -> dict[str, Any]:
 
 def described(data: Data | PairSet, pairs: PairSet, eval_pairs: PairSet | None = None) -> dict[str, Any]:
     """The checks of the data with its files and their content hashes."""
-    return {**check_pairs_data(pairs, eval_pairs).to_dict(), "files": sources(data)}
+    return {
+        **check_pairs_data(pairs, eval_pairs).to_dict(),
+        "files": sources(data if isinstance(data, str | Path) else pairs),
+    }
 
 
 def sources(data: Data | PairSet) -> list[dict[str, str]]:
-    """Path and sha256 of each file; a Hub data set by its name; nothing for rows from memory."""
-    if not isinstance(data, str | Path):
-        return []
-    files = find_files(data)
-    return [{"path": str(each), "sha256": content_hash(each)} for each in files] or [{"path": str(data)}]
+    """Path and sha256 of each file; a Hub data set by its name, and rows from memory, as one."""
+    if isinstance(data, PairSet):
+        return [{"path": IN_MEMORY, "sha256": data.sha256}]
+    files = find_files(data) if isinstance(data, str | Path) else []
+    whole = str(data) if isinstance(data, str | Path) else IN_MEMORY
+    found = [{"path": str(each), "sha256": content_hash(each)} for each in files]
+    return found or [{"path": whole, "sha256": content_hash(data)}]
 
 
 def peak_memory() -> int:
@@ -92,6 +101,40 @@ def write_run(folder: Path, command: str, settings: Mapping[str, Any], data: Map
     about |= {"settings": json.loads(as_json(settings)), "data": data}
     with replaced_whole(folder / "run.yaml") as out:
         out.write(yaml.safe_dump(about, sort_keys=False, allow_unicode=True).encode())
+
+
+def check_same_run(folder: Path, settings: Mapping[str, Any], data: Mapping[str, Any]) -> None:
+    """Nothing, if the folder's run.yaml, where it has one, is of these settings and data.
+
+    Raises:
+        ConfigError: it is not; the settings that differ are named.
+    """
+    file = folder / "run.yaml"
+    if not file.exists():
+        return
+    before = yaml.safe_load(file.read_text(encoding="utf-8"))
+    old, new = _flat(before["settings"]), _flat(json.loads(as_json(settings)))
+    if other := sorted(name for name in {*old, *new} - FREE if old.get(name) != new.get(name)):
+        raise ConfigError(
+            f"{folder}: holds a run with another {', '.join(other)}. Give the settings of its run.yaml, or "
+            "choose another folder."
+        )
+    if _hashes(before["data"]) != _hashes(data):
+        raise ConfigError(f"{folder}: holds a run of other data. Give that, or choose another folder.")
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The settings by dotted name."""
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        nested = isinstance(value, Mapping)
+        found |= _flat(value, f"{prefix}{name}.") if nested else {f"{prefix}{name}": value}
+    return found
+
+
+def _hashes(data: Mapping[str, Any]) -> list[str | None]:
+    parts = (data, data.get("data", {}), data.get("eval_data", {}))
+    return [file.get("sha256") for part in parts for file in part.get("files", ())]
 
 
 def _plain(value: Any) -> Any:

@@ -21,8 +21,18 @@ from outweigh.steps.audit import audit
 from outweigh.steps.config import RunConfig
 from outweigh.steps.denoise import denoise
 from outweigh.steps.evaluate import Judged, compared, judged
-from outweigh.steps.record import Stopwatch, as_json, described, headed, peak_memory, write_json, write_run
-from outweigh.training.config import TrainConfig
+from outweigh.steps.record import (
+    Stopwatch,
+    as_json,
+    check_same_run,
+    described,
+    headed,
+    peak_memory,
+    sources,
+    write_json,
+    write_run,
+)
+from outweigh.training.checkpoints import RECORD
 from outweigh.training.fit import fit
 from outweigh.training.items import asked_columns, check_steps, objective_of
 from outweigh.training.workers import check_jobs
@@ -30,7 +40,7 @@ from outweigh.training.workers import check_jobs
 DOUBTFUL = 200
 """Most doubtful pairs that the report shows."""
 PLAIN, REPAIRED = "plain", "repaired"
-SETTLES = ("model", "training.json", "checkpoints")  # moved in this order: the model says that it began
+SETTLES = ("model", RECORD, "checkpoints")  # moved in this order: the model says that it began
 
 
 def run(
@@ -47,10 +57,30 @@ def run(
     A reward model is trained on the pairs as they came. Their labels are audited, with its vote where full
     voters judge, and repaired where the audit can be trusted. If so, a second reward model is trained on the
     outcome, is `out/model`, and is compared with the first, `out/plain/model`, on `eval`, else on a tenth of
-    the prompts held out. If not, the first is `out/model`. With `resume` what is finished is taken as it is.
+    the prompts held out. If not, the first is `out/model`. With `resume` what is finished is taken as it is,
+    if it is of the same data and settings.
 
     Raises:
         DataError, ConfigError, ModelError, TrainingError: with what to do.
+    """
+    results, pairs = outcome(data, out=out, eval=eval, config=config, on_bad_rows=on_bad_rows, resume=resume)
+    write_outcome(results, pairs, Path(out))
+    return results
+
+
+def outcome(
+    data: Data,
+    *,
+    out: str | Path,
+    eval: Sequence[str | Path] = (),
+    config: RunConfig | None = None,
+    on_bad_rows: OnBadRows = "error",
+    resume: bool = False,
+) -> tuple[dict[str, Any], PairSet]:
+    """The results of a run before they are written, by which it is finished, and the pairs trained on.
+
+    Raises:
+        DataError, ConfigError, ModelError, TrainingError: as `run`.
     """
     config, out, clock = resolved(config or RunConfig()), Path(out), Stopwatch()
     if config.train.beside is not None:
@@ -69,11 +99,13 @@ def run(
         )
     if config.audit.votes.method == "full":  # its voters see every pair, validation part and all
         check_steps(objective_of(config.train, pairs.columns), config.train, len(pairs))
+    if resume:
+        check_same_run(out, asdict(config), about)
     write_run(out, "run", asdict(config), about)
     found: dict[str, dict[str, Judged]] = {}
     trained: dict[str, Any] = {}
     with clock("training, plain"):
-        model, trained[PLAIN] = _trained(pairs, config.train, _plain_folder(out), resume)
+        model, trained[PLAIN] = fit(pairs, config.train, _plain_folder(out), resume=resume)
     with clock("evaluation"):
         found[PLAIN] = _judged(model, held_out, config)
     done = resume and (out / "audit.json").exists()
@@ -90,15 +122,19 @@ def run(
     else:
         with clock("training, repaired"):
             clean = read_pairs(out / "pairs.clean.jsonl", keep=asked_columns(config.train))
-            model, trained[REPAIRED] = _trained(clean, config.train, out, resume)
+            model, trained[REPAIRED] = fit(clean, config.train, out, resume=resume)
         with clock("evaluation"):
             found[REPAIRED] = _judged(model, held_out, config)
     results = headed("run", config.seed) | about | {"audit": audited["audit"], "denoise": repaired}
     results |= {"train": trained, **_compared(found, held_out, config)}
     results |= {"seconds": clock.seconds | audited["seconds"], "peak_memory_bytes": peak_memory()}
-    write_json(out / "results.json", results)
+    return results, pairs
+
+
+def write_outcome(results: Mapping[str, Any], pairs: PairSet, out: Path) -> None:
+    """Nothing; writes the report, then `out/results.json`, which says that the run is finished."""
     write_page(results, pairs, out)
-    return results
+    write_json(out / "results.json", results)
 
 
 def resolved(config: RunConfig) -> RunConfig:
@@ -126,20 +162,9 @@ def _read(
     both = described(data, pairs, first)
     shared = {name: both.pop(name) for name in ("shared_prompts", "eval_pairs_shared", "shared_examples")}
     about = {"data": both, "eval_data": described(eval[0] if eval else data, first) | shared | {"unit": unit}}
+    if eval:
+        about["eval_data"]["files"] = [file for each in eval for file in sources(each)]
     return pairs, held_out, about
-
-
-def _trained(
-    pairs: PairSet, config: TrainConfig, folder: Path, resume: bool
-) -> tuple[RewardModel, dict[str, Any]]:
-    """The model trained in `folder`, or the one that lies there already, and what training was like."""
-    record = folder / "training.json"
-    if resume and record.exists():
-        model = RewardModel.load(folder / "model", precision=config.precision)
-        return model, json.loads(record.read_text(encoding="utf-8"))
-    trained = fit(pairs, config, folder, resume=resume)
-    write_json(record, trained.results)
-    return trained.model, trained.results
 
 
 def _plain_folder(out: Path) -> Path:

@@ -7,8 +7,19 @@ from typing import Any
 
 from outweigh.data.pairs import Data, OnBadRows, PairSet, read_pairs, read_rankings
 from outweigh.data.records import Ranking
+from outweigh.data.writing import replaced_whole
 from outweigh.steps.evaluate import judged
-from outweigh.steps.record import Stopwatch, described, headed, peak_memory, sources, write_json, write_run
+from outweigh.steps.record import (
+    Stopwatch,
+    check_same_run,
+    described,
+    headed,
+    peak_memory,
+    sources,
+    write_json,
+    write_run,
+)
+from outweigh.training.checkpoints import check_begun
 from outweigh.training.config import TrainConfig
 from outweigh.training.fit import fit
 from outweigh.training.items import asked_columns
@@ -26,18 +37,19 @@ def train(
     """The results of training on the data, as in `out/results.json`; the model is saved in `out/model`.
 
     With `eval`, training is watched on a validation part of the data all the same, and the finished model is
-    evaluated on `eval` once.
+    evaluated on `eval` once. With `resume` a training on the same data, with the same settings, goes on.
 
     Raises:
         DataError, ConfigError, ModelError, TrainingError: with what to do.
     """
     config, out = config or TrainConfig(), Path(out)
+    check_begun(out, resume)
     clock = Stopwatch()
     with clock("reading"):
-        items, about = _read(data, config, on_bad_rows)
-        if isinstance(items, PairSet) and items.counts.bad_rows:
-            items.write_bad_rows(out / "bad_rows.jsonl")
+        items, about = _read(data, config, on_bad_rows, out / "bad_rows.jsonl")
         held_out = None if eval is None else read_pairs(eval, on_bad_rows=on_bad_rows)
+    if resume:
+        check_same_run(out, asdict(config), about)
     write_run(out, "train", asdict(config), about)
     trained = fit(items, config, out, resume=resume)
     results = {**headed("train", config.seed), "data": about, "train": {"model": trained.results}}
@@ -54,10 +66,18 @@ def train(
 
 
 def _read(
-    data: Data | PairSet, config: TrainConfig, on_bad_rows: OnBadRows
+    data: Data | PairSet, config: TrainConfig, on_bad_rows: OnBadRows, bad_rows: Path
 ) -> tuple[PairSet | Sequence[Ranking], dict[str, Any]]:
+    """What to train on, and what is said of it; rows skipped go to the file `bad_rows`."""
     if config.objective == "listwise" and not isinstance(data, PairSet):
-        rankings = [each for each in read_rankings(data) if len(set(each.ranks)) > 1]
-        return rankings, {"rows": len(rankings), "files": sources(data)}
+        found = read_rankings(data, on_bad_rows=on_bad_rows)
+        if found.bad:
+            with replaced_whole(bad_rows) as out:
+                out.write(found.bad)
+        counts = found.reading.counts
+        about = {"rows": counts.rows, "tied": counts.tied, "bad_rows": counts.bad_rows}
+        return found.rankings, about | {"rankings": len(found.rankings), "files": sources(data)}
     pairs = read_pairs(data, on_bad_rows=on_bad_rows, keep=asked_columns(config))
+    if pairs.counts.bad_rows:
+        pairs.write_bad_rows(bad_rows)
     return pairs, described(data, pairs)

@@ -12,7 +12,7 @@ from outweigh.auditing.noise import estimate_noise
 from outweigh.auditing.trust import Trial, planted_flips
 from outweigh.auditing.wrong import wrong_probability
 from outweigh.data.pairs import PairSet
-from outweigh.data.split import folds
+from outweigh.data.split import folds, label_groups
 from outweigh.errors import ConfigError
 from outweigh.metrics.arrays import BoolArray, IntArray
 from outweigh.models.features import Encoder, Features, given_features, pair_features
@@ -60,9 +60,10 @@ def ask(
         return Asked(votes, None, None, None)
     none = np.zeros(len(pairs), dtype=bool)
     fold_B, unit = _folds(pairs, how, config.seed)
+    group_B = label_groups(pairs)
 
     def probes(swapped: BoolArray, heads: ProbeConfig = how.probes) -> Votes:
-        return head_votes(features.swapped(swapped), heads, fold_B=fold_B, seed=config.seed)
+        return head_votes(features.swapped(swapped), heads, fold_B=fold_B, group_B=group_B, seed=config.seed)
 
     backbone = training.backbone if how.method == "full" else how.backbone
     if how.method == "probes" or fold_B is None:
@@ -91,14 +92,20 @@ def ask(
 
 
 def head_votes(
-    features: Features, config: ProbeConfig, *, fold_B: IntArray | None = None, seed: int = 0
+    features: Features,
+    config: ProbeConfig,
+    *,
+    fold_B: IntArray | None = None,
+    group_B: IntArray | None = None,
+    seed: int = 0,
 ) -> Votes:
     """The votes of M heads on the features; with a second look of 2 M: M more were taught what the first
     make of each label, and have seen all of them by that.
 
     The noise rate and each label's probability in between are what an audit of the first look would say.
+    Folds and groups are as for `probe_votes`.
     """
-    look = partial(probe_votes, *features, config=config, fold_B=fold_B)
+    look = partial(probe_votes, *features, config=config, fold_B=fold_B, group_B=group_B)
     first = look(seed=seed)
     if not config.second_look:
         return first

@@ -1,6 +1,5 @@
 """What a study file says: data, methods, seeds, planted noise, fractions. Imports nothing heavy."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from difflib import get_close_matches
@@ -8,12 +7,11 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
-import yaml
-
 from outweigh.denoising.policies import POLICIES, PRESETS
 from outweigh.errors import ConfigError
 from outweigh.steps.config import AuditConfig
 from outweigh.training.config import TrainConfig
+from outweigh.yaml12 import read_yaml_file
 
 T = TypeVar("T")
 
@@ -171,27 +169,13 @@ class Study:
         return configured(AuditConfig, merged(AUDIT, self.audit) | {"seed": seed}, "audit")
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML as of version 1.2, where 1e-5 is a number."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
-
-
 def read_study(path: Path) -> Study:
     """The study of a YAML file; its relative paths are relative to the working directory.
 
     Raises:
         ConfigError: no file, no YAML, or an unknown entry.
     """
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except OSError as error:
-        raise ConfigError(f"{path}: can't be read ({error.strerror}).") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: no valid YAML ({' '.join(str(error).split())}).") from None
+    content = read_yaml_file(path)
     if not isinstance(content, Mapping):
         raise ConfigError(f"{path}: got a {type(content).__name__}, want a mapping with data and methods.")
     if missing := [name for name in ("data", "methods") if not isinstance(content.get(name), Mapping)]:

@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from transformers import Trainer
 from transformers.trainer_utils import rotate_checkpoints
 
+from outweigh.data.writing import replaced_whole
 from outweigh.errors import TrainingError
 from outweigh.models.loading import quiet
 
@@ -22,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 SEAL = "sealed.json"
 STAGING = ".saving"
+IDENTITY = "identity"
+RECORD = "training.json"
 LEAST_FREE = 2**20  # bytes; torch's file that did not fit has taken all but this
 
 
@@ -72,6 +75,38 @@ def newest_whole(output: Path) -> Path | None:
             return path
         logger.warning("%s: incomplete or changed, passed over.", path)
     return None
+
+
+def check_begun(output: Path, resume: bool) -> None:
+    """Nothing, if no training has begun in `output`, or the one that has is to be gone on with.
+
+    Raises:
+        TrainingError: a model or checkpoints lie there.
+    """
+    if (output / "model").exists() and not (resume and (output / RECORD).exists()):
+        raise TrainingError(f"{output / 'model'}: exists. Choose another folder, or remove it.")
+    if not resume and any((output / "checkpoints").glob("checkpoint-*")):
+        raise TrainingError(
+            f"{output / 'checkpoints'}: are of an unfinished training. Go on with --resume, choose another "
+            "folder, or remove them."
+        )
+
+
+def check_same_training(output: Path, identity: str) -> None:
+    """Nothing; what is begun in `output` is known by its identity from now on.
+
+    Raises:
+        TrainingError: what has begun there has another.
+    """
+    file = output / "checkpoints" / IDENTITY
+    begun = (output / "model").exists() or any(file.parent.glob("checkpoint-*"))
+    if begun and not (file.exists() and file.read_text() == identity):
+        raise TrainingError(
+            f"{output}: holds a training on other data, from other weights or with other settings. Give "
+            "those, or choose another folder."
+        )
+    with replaced_whole(file) as out:
+        out.write(identity.encode())
 
 
 def _sha256(path: Path) -> str:

@@ -1,5 +1,7 @@
 """Pairs -> a trained reward model on disk, checked, with what happened on the way."""
 
+import hashlib
+import json
 import logging
 import math
 import time
@@ -15,9 +17,11 @@ import numpy as np
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback, set_seed
 
 from outweigh.data.cache import appearing_whole
+from outweigh.data.files import content_hash
 from outweigh.data.records import Text
 from outweigh.data.rendering import Renderer
 from outweigh.data.tokens import TokenCounts, tokenise
+from outweigh.data.writing import json_value, replaced_whole
 from outweigh.errors import TrainingError
 from outweigh.models.features import checkpoint_identity
 from outweigh.models.guard import check_reload
@@ -28,7 +32,13 @@ from outweigh.training.alarms import AlarmCallback, plain_course
 from outweigh.training.arguments import training_arguments
 from outweigh.training.bar import StepBar
 from outweigh.training.card import REWARD_MODEL, write_card
-from outweigh.training.checkpoints import full_disk_named, newest_whole
+from outweigh.training.checkpoints import (
+    RECORD,
+    check_begun,
+    check_same_training,
+    full_disk_named,
+    newest_whole,
+)
 from outweigh.training.config import TrainConfig
 from outweigh.training.contrast import add_prototypes, check_contrast, contrast_of, without_prototypes
 from outweigh.training.derived import prepared
@@ -59,27 +69,33 @@ def fit(
     guarded: bool = True,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> Trained:
-    """Trains on the data and saves `output/model`; checkpoints lie in `output/checkpoints`.
+    """Trains on the data and saves `output/model`; checkpoints lie in `output/checkpoints`, and what training
+    was like in `output/training.json`.
 
     The model is watched on a validation part of the prompts, of which `config.keep` may take the best
-    weights. With `resume`, training goes on from the newest whole checkpoint as if uninterrupted. If
-    `guarded`, what is saved is reloaded in a fresh process to see that it says the same. Callbacks may have
-    the model read the data's texts, not others: it may not know their tokens.
+    weights. With `resume`, training goes on from the newest whole checkpoint as if uninterrupted, and a
+    finished one is taken as it is. If `guarded`, what is saved is reloaded in a fresh process to see that it
+    says the same. Callbacks may have the model read the data's texts, not others: it may not know their
+    tokens.
 
     Raises:
         ConfigError: the configuration does not fit itself or the data, before a model is loaded; or the
             model, as loss_at tokens an encoder.
-        TrainingError: the output has a model already, or training ended without a finite loss.
+        TrainingError: the output has a model or checkpoints already, with `resume` of another training; or
+            training ended without a finite loss.
         ModelError: the saved model does not give the trained model's rewards.
     """
-    if (output / "model").exists():
-        raise TrainingError(f"{output / 'model'}: exists. Choose another folder, or remove it.")
+    check_begun(output, resume)
     items = items_of(data)
     check_fits(data, config)
     check_contrast(config)
     objective = objective_of(config, items.columns)
     set_seed(config.seed)
     tokenizer = load_tokenizer(config.backbone, trust_remote_code=config.trust_remote_code)
+    base = checkpoint_identity(config.backbone)
+    check_same_training(output, identity(items, config, base))
+    if (output / "model").exists():
+        return _finished(output, config)
     started = time.monotonic()
     renderer = Renderer(tokenizer, config.tokens.template)
     rows = token_rows(items, config, renderer)
@@ -121,7 +137,26 @@ def fit(
         "config": asdict(config),
         "data_sha256": items.key,
     }
-    return _saved(trainer, tokenizer, config, items, output, results, guarded)
+    return _saved(trainer, tokenizer, config, base, items, output, results, guarded)
+
+
+def identity(items: Items, config: TrainConfig, base: str) -> str:
+    """A hash of all that decides a training: the texts, the columns that the loss reads, the configuration,
+    the content of the shifted data that it names, and `base`, the identity of its backbone.
+    """
+    reads = objective_of(config, items.columns).reads
+    columns = {name: items.columns[name].tolist() for name in reads if name in items.columns}
+    shifted = content_hash(config.meta.data) if config.meta.data else None
+    told = json.dumps([items.key, columns, asdict(config), shifted, base], default=str)
+    return hashlib.sha256(told.encode()).hexdigest()
+
+
+def _finished(output: Path, config: TrainConfig) -> Trained:
+    """The model that was trained in the output, and what training it was like."""
+    model = RewardModel.load(
+        output / "model", precision=config.precision, trust_remote_code=config.trust_remote_code
+    )
+    return Trained(model, json.loads((output / RECORD).read_text(encoding="utf-8")))
 
 
 def _model(config: TrainConfig, tokenizer: Any) -> Any:
@@ -209,6 +244,7 @@ def _saved(
     trainer: PairTrainer,
     tokenizer: Any,
     config: TrainConfig,
+    base: str,
     items: Items,
     output: Path,
     results: dict[str, Any],
@@ -223,8 +259,7 @@ def _saved(
         (item.prompt, response) for item in islice(items.read(), LEVELLED) for response in item.responses
     ]
     rewards = made(model, precision="fp32").score_texts(texts)
-    base = checkpoint_identity(config.backbone) + (f" {config.layers} layers" if config.layers else "")
-    origin = Origin(base, float(rewards.mean()))
+    origin = Origin(base + (f" {config.layers} layers" if config.layers else ""), float(rewards.mean()))
     reward_model = made(without_prototypes(merged(model)), precision=config.precision, origin=origin)
     if trainer.is_world_process_zero():
         with full_disk_named(output), appearing_whole(output / "model") as folder:
@@ -234,5 +269,7 @@ def _saved(
                     folder, texts[:GUARDED], rewards[:GUARDED], trust_remote_code=config.trust_remote_code
                 )
             write_card(folder, REWARD_MODEL, config.backbone, results)
+            with replaced_whole(output / RECORD) as record:  # before the model, which says that all is done
+                record.write(json.dumps(results, indent=1, default=json_value).encode())
     trainer.accelerator.wait_for_everyone()
     return Trained(reward_model, results)

@@ -1,12 +1,11 @@
 """M reward models trained in every layer, as published, or given by the user: their gaps on every pair."""
 
-import hashlib
 import logging
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import as_completed
 from contextlib import nullcontext
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -18,7 +17,7 @@ from outweigh.data.pairs import PairSet
 from outweigh.models.features import checkpoint_identity
 from outweigh.models.reward import RewardModel
 from outweigh.training.config import TrainConfig
-from outweigh.training.fit import fit
+from outweigh.training.fit import fit, identity
 from outweigh.training.items import Items, items_of, some_items, swapped_items
 from outweigh.training.workers import worker_processes
 from outweigh.voting.scores import voters_votes
@@ -96,14 +95,13 @@ def _voters(
         inside = [fold_B == fold for fold in np.unique(fold_B)]
         parts = [(np.flatnonzero(~each), np.flatnonzero(each)) for each in inside]
     backbone = checkpoint_identity(config.backbone)
-    keys = [_items(pairs, panel.swapped_B, learns).key for learns, _ in parts]
+    learnt = [_items(pairs, panel.swapped_B, learns) for learns, _ in parts]
     for row, number in enumerate(panel.numbers):
         if number == 0 and panel.first_gap_B is not None:
             continue
         own = _own(config, number)
-        for key, (learns, judges) in zip(keys, parts, strict=True):
-            told = f"{key} {backbone} {asdict(own)}"
-            place = folder / f"voter-{hashlib.sha256(told.encode()).hexdigest()[:12]}"
+        for items, (learns, judges) in zip(learnt, parts, strict=True):
+            place = folder / f"voter-{identity(items, own, backbone)[:12]}"
             yield _Voter(row, own, panel.swapped_B, learns, judges, place)
 
 

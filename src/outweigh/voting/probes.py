@@ -65,6 +65,7 @@ def probe_votes(
     *,
     config: ProbeConfig,
     fold_B: IntArray | None = None,
+    group_B: IntArray | None = None,
     wrong_B: FloatArray | None = None,
     seed: int = 0,
 ) -> Votes:
@@ -72,20 +73,26 @@ def probe_votes(
 
     Each head trains on its own bootstrap sample: every pair counts Poisson(1) times, so all heads share a
     batch and one matrix product, and about 37 % of them have not seen a given pair (`Votes.unseen_MB`).
+    Pairs of one group, numbered from 0, count alike: where one gives away another's label, a head has seen
+    both or neither. Without groups each pair is its own.
     Without folds all heads vote on every pair (in-sample, as published). With folds, M heads a fold are
     trained without it and vote on its pairs alone (out-of-fold).
     Where `wrong_B` says how probably each label is wrong, the heads are taught the likelier one, with the
     other's probability as flip rate; the votes stay on the labels as given.
 
     Raises:
-        ShapeError: the index arrays are not both (B,), or folds or wrong probabilities have another shape.
+        ShapeError: the index arrays are not both (B,), or folds, groups or wrong probabilities have another
+            shape.
         DataError: no pairs, an index outside the features, or a feature that is not finite.
     Source: Wang et al. 2024, arXiv:2401.06080, section 2.2, for the vote; heads instead of whole models,
         the bootstrap, the folds and the taught labels are ours.
     """
-    _check(features_NH, chosen_B, rejected_B, fold_B, wrong_B)
     pairs, models = len(chosen_B), config.models
-    drawn_BM = torch.poisson(torch.ones(pairs, models), torch.Generator().manual_seed(seed))
+    group_B = np.arange(pairs) if group_B is None else group_B
+    _check(features_NH, chosen_B, rejected_B, fold_B, group_B, wrong_B)
+    groups = int(group_B.max()) + 1
+    drawn_GM = torch.poisson(torch.ones(groups, models), torch.Generator().manual_seed(seed))
+    drawn_BM = drawn_GM[torch.from_numpy(group_B)]
     if fold_B is None:
         weight_BA = drawn_BM
         own_BM = np.broadcast_to(np.arange(models), (pairs, models))
@@ -197,6 +204,7 @@ def _check(
     chosen_B: IntArray,
     rejected_B: IntArray,
     fold_B: IntArray | None,
+    group_B: IntArray,
     wrong_B: FloatArray | None,
 ) -> None:
     if features_NH.ndim != 2 or chosen_B.ndim != 1 or chosen_B.shape != rejected_B.shape:
@@ -209,6 +217,8 @@ def _check(
             f"probes: got folds {fold_B.shape} with {len(np.unique(fold_B))} different, "
             f"want {chosen_B.shape} with at least 2."
         )
+    if group_B.shape != chosen_B.shape:
+        raise ShapeError(f"probes: got groups {group_B.shape}, want {chosen_B.shape}.")
     if wrong_B is not None and wrong_B.shape != chosen_B.shape:
         raise ShapeError(f"probes: got wrong probabilities {wrong_B.shape}, want {chosen_B.shape}.")
     if not len(chosen_B):
