@@ -253,6 +253,10 @@ def test_a_run_resumes_and_a_finished_one_is_not_overwritten(tiny_llama, wordy_p
     for checkpoint in (tmp_path / "again/checkpoints").glob("checkpoint-*"):
         if checkpoint.name != "checkpoint-4":
             checkpoint.rename(tmp_path / checkpoint.name)
+    with pytest.raises(outweigh.errors.TrainingError, match="checkpoints: are of an unfinished training"):
+        fit_policy(pairs, config, tmp_path / "again")
+    with pytest.raises(outweigh.errors.TrainingError, match="holds a training on other data"):
+        fit_policy(pairs, replace(config, beta=0.2), tmp_path / "again", resume=True)
     fit_policy(pairs, config, tmp_path / "again", resume=True)
     straight, again = (weights(tmp_path / name / "policy") for name in ("straight", "again"))
     assert largest_difference(straight, again) == 0

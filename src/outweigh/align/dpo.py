@@ -19,7 +19,7 @@ from outweigh.data.cache import appearing_whole
 from outweigh.data.pairs import PairSet
 from outweigh.data.records import Text
 from outweigh.data.rendering import Renderer
-from outweigh.errors import TrainingError
+from outweigh.models.features import checkpoint_identity
 from outweigh.models.guard import check_reload
 from outweigh.models.loading import load_tokenizer
 from outweigh.models.policy import Policy, filler, load_policy
@@ -28,9 +28,9 @@ from outweigh.training.alarms import AlarmCallback
 from outweigh.training.arguments import training_arguments
 from outweigh.training.bar import StepBar
 from outweigh.training.card import POLICY, write_card
-from outweigh.training.checkpoints import full_disk_named
+from outweigh.training.checkpoints import check_begun, check_same_training, full_disk_named, identify
 from outweigh.training.derived import prepared
-from outweigh.training.fit import GUARDED, Rows, check_finite, course, run_training, token_rows
+from outweigh.training.fit import GUARDED, Rows, check_finite, course, identity, run_training, token_rows
 from outweigh.training.items import Items, check_steps, items_of, objective_of
 from outweigh.training.method import merged, trainable
 from outweigh.training.objective import Objective
@@ -60,13 +60,13 @@ def fit_policy(
 
     Raises:
         ConfigError: the configuration does not fit itself or the data. Before a model is loaded.
-        TrainingError: the output has a policy already, or training ended without a finite loss.
+        TrainingError: the output has a policy or checkpoints already, with `resume` of another training; or
+            training ended without a finite loss.
         ModelError: the backbone is no causal model, or the saved policy gives other log-probabilities.
     Source: Rafailov et al. 2023, arXiv:2305.18290, equation 7, on the one pairwise equation; with a cap
         PCDPO, Zhou et al. 2024, arXiv:2404.00978.
     """
-    if (output / "policy").exists():
-        raise TrainingError(f"{output / 'policy'}: exists. Choose another folder, or remove it.")
+    check_begun(output, resume, "policy")
     training, items = config.training, items_of(data)
     objective = objective_of(training, items.columns)
     if config.loss == "squared":
@@ -76,6 +76,10 @@ def fit_policy(
         objective = objective._replace(function=partial(squared_loss, beta=config.beta))
     set_seed(config.seed)
     tokenizer = load_tokenizer(config.backbone, own_pad=False, trust_remote_code=config.trust_remote_code)
+    weights = [checkpoint_identity(name) for name in (config.backbone, config.reference) if name]
+    rewarded = [config.reference is None, config.beta, config.loss, config.averaged]
+    own = identity(items, training, f"{weights} {rewarded}")
+    check_same_training(output, own)
     started = time.monotonic()
     rows = token_rows(items, training, Renderer(tokenizer, config.tokens.template))
     seconds = {"tokens": time.monotonic() - started}
@@ -84,6 +88,7 @@ def fit_policy(
     trainer, alarms, reference_seconds = _trainer(
         config, items, objective, rows, tokenizer, output, callbacks
     )
+    identify(output, own)
     started = time.monotonic()
     run_training(trainer, training, resume)
     seconds |= {"reference": reference_seconds, "training": time.monotonic() - started}

@@ -77,14 +77,15 @@ def newest_whole(output: Path) -> Path | None:
     return None
 
 
-def check_begun(output: Path, resume: bool) -> None:
-    """Nothing, if no training has begun in `output`, or the one that has is to be gone on with.
+def check_begun(output: Path, resume: bool, made: str = "model") -> None:
+    """Nothing, if no training has begun in `output`, or the one that has is to be gone on with; `made` is
+    what it leaves there.
 
     Raises:
-        TrainingError: a model or checkpoints lie there.
+        TrainingError: that, or checkpoints, lie there.
     """
-    if (output / "model").exists() and not (resume and (output / RECORD).exists()):
-        raise TrainingError(f"{output / 'model'}: exists. Choose another folder, or remove it.")
+    if (output / made).exists() and not (resume and (output / RECORD).exists()):
+        raise TrainingError(f"{output / made}: exists. Choose another folder, or remove it.")
     if not resume and any((output / "checkpoints").glob("checkpoint-*")):
         raise TrainingError(
             f"{output / 'checkpoints'}: are of an unfinished training. Go on with --resume, choose another "
@@ -93,7 +94,7 @@ def check_begun(output: Path, resume: bool) -> None:
 
 
 def check_same_training(output: Path, identity: str) -> None:
-    """Nothing; what is begun in `output` is known by its identity from now on.
+    """Nothing, if what has begun in `output` has this identity, or nothing has.
 
     Raises:
         TrainingError: what has begun there has another.
@@ -105,8 +106,12 @@ def check_same_training(output: Path, identity: str) -> None:
             f"{output}: holds a training on other data, from other weights or with other settings. Give "
             "those, or choose another folder."
         )
-    with replaced_whole(file) as out:
-        out.write(identity.encode())
+
+
+def identify(output: Path, identity: str) -> None:
+    """Nothing; the training that begins in `output` is known by its identity from now on."""
+    with replaced_whole(output / "checkpoints" / IDENTITY) as file:
+        file.write(identity.encode())
 
 
 def _sha256(path: Path) -> str:

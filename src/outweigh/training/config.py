@@ -28,7 +28,7 @@ def check_limits(config: Any, where: str, limits: Limits) -> None:
             raise ConfigError(f"{where}{name}: got {value!r}, want {wanted}.")
     for name, hint in get_type_hints(type(config)).items():
         if get_origin(hint) is Literal and (value := getattr(config, name)) not in get_args(hint):
-            raise ConfigError(f"{where}{name}: got {value!r}, want {' or '.join(map(str, get_args(hint)))}.")
+            raise ConfigError(f"{where}{name}: got {value!r}, want one of {', '.join(get_args(hint))}.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,6 +37,7 @@ from outweigh.training.checkpoints import (
     check_begun,
     check_same_training,
     full_disk_named,
+    identify,
     newest_whole,
 )
 from outweigh.training.config import TrainConfig
@@ -93,7 +94,8 @@ def fit(
     set_seed(config.seed)
     tokenizer = load_tokenizer(config.backbone, trust_remote_code=config.trust_remote_code)
     base = checkpoint_identity(config.backbone)
-    check_same_training(output, identity(items, config, base))
+    own = identity(items, config, base)
+    check_same_training(output, own)
     if (output / "model").exists():
         return _finished(output, config)
     started = time.monotonic()
@@ -105,9 +107,7 @@ def fit(
     items, objective, caps = prepared(objective, items, rows.train, config)
     meta = meta_step(config, renderer)
     args = training_arguments(config, output / "checkpoints", len(rows.train), rows.watch is not None)
-    model = _model(config, tokenizer)
-    args.learning_rate = learning_rate(model, config)
-    model = trainable(model, config)
+    model, args.learning_rate = _model(config, tokenizer)
     alarms = AlarmCallback(tokenizer, stop=config.stop_on_alarm, plain=plain)
     trainer = PairTrainer(
         model=model,
@@ -126,17 +126,14 @@ def fit(
         processing_class=tokenizer,
         callbacks=[alarms, StepBar(), *callbacks],
     )
+    identify(output, own)
     read = [rows.whole] if meta is None else [rows.whole, meta.shifted]
     started = time.monotonic()
     with training_rows(model, [] if trainer.is_sharded else read):
         run_training(trainer, config, resume)
     seconds |= {"training": time.monotonic() - started, "first pass": trainer.first_pass_seconds}
-    results = course(trainer, rows, alarms) | {
-        "caps": caps,
-        "seconds": seconds,
-        "config": asdict(config),
-        "data_sha256": items.key,
-    }
+    results = course(trainer, rows, alarms) | {"caps": caps, "seconds": seconds}
+    results |= {"config": asdict(config), "data_sha256": items.key}
     return _saved(trainer, tokenizer, config, base, items, output, results, guarded)
 
 
@@ -159,8 +156,8 @@ def _finished(output: Path, config: TrainConfig) -> Trained:
     return Trained(model, json.loads((output / RECORD).read_text(encoding="utf-8")))
 
 
-def _model(config: TrainConfig, tokenizer: Any) -> Any:
-    """The model that is to be trained."""
+def _model(config: TrainConfig, tokenizer: Any) -> tuple[Any, float]:
+    """A model that is ready to be trained, and its learning rate."""
     model = load_classifier(
         config.backbone,
         tokenizer,
@@ -169,7 +166,8 @@ def _model(config: TrainConfig, tokenizer: Any) -> Any:
         trust_remote_code=config.trust_remote_code,
     )
     add_prototypes(model, config)
-    return model
+    rate = learning_rate(model, config)
+    return trainable(model, config), rate
 
 
 class Rows(NamedTuple):
