@@ -287,8 +287,8 @@ def test_an_encoder_is_refused(tiny_bert, wordy_pairs, tmp_path):
     ("settings", "said"),
     [
         ({"beta": 0.0}, "beta: got 0.0, want more than 0"),
-        ({"method": "frozen"}, "method: got 'frozen', want full or lora"),
-        ({"loss": "hinge"}, "loss: got 'hinge', want logistic or squared"),
+        ({"method": "frozen"}, "method: got 'frozen', want one of full, lora"),
+        ({"loss": "hinge"}, "loss: got 'hinge', want one of logistic, squared"),
         ({"loss": "squared", "cap": "length"}, "loss squared: takes no cap, want none"),
     ],
 )

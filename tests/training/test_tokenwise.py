@@ -110,5 +110,5 @@ def test_encoders_and_further_views_are_refused(tiny_bert, tiny_llama, wordy_pai
             configured(tiny_llama, dropout=0.1, contrast=ContrastConfig(kind="simcse")),
             tmp_path / "views",
         )
-    with pytest.raises(ConfigError, match="loss_at: got 'first', want last or tokens"):
+    with pytest.raises(ConfigError, match="loss_at: got 'first', want one of last, tokens"):
         fit(pairs, configured(tiny_llama, loss_at="first"), tmp_path / "first")
