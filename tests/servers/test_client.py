@@ -6,7 +6,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from outweigh.errors import ConfigError
+from outweigh.errors import ConfigError, ServerError
 from outweigh.servers import client
 from outweigh.servers.client import Server
 from outweigh.servers.config import ServerConfig, masked
@@ -86,3 +86,17 @@ def test_a_long_wait_has_its_limit_and_is_told_once_for_all_that_wait(server, mo
     assert [record.message for record in caplog.records] == [
         f"{server.url}: is busy, and asked again in 0 s."
     ]
+
+
+def test_what_stands_behind_a_failure_is_not_begun(server):
+    begun = []
+
+    def fails(each, stopped):
+        begun.append(each)
+        raise ServerError("no more")
+
+    one_by_one = Server(server.url, ServerConfig(concurrency=1), key="SOME_KEY", advice="")
+    with pytest.raises(ServerError, match="no more"):
+        list(one_by_one.map(fails, range(9)))
+    time.sleep(0.1)
+    assert begun == [0]

@@ -98,15 +98,26 @@ class Server:
         """The function of each, in order, as many at a time as the server is to be asked. It hands on the
         event that it gets: once the caller has an error, or closes this, nothing more is asked."""
         rest, width, stopped = iter(asked), self.config.concurrency, threading.Event()
+        failed = threading.Event()
+
+        def answer(each: Asked) -> Answer:
+            if failed.is_set():  # of one that stands before this, and ends the caller
+                raise ServerError(f"{self.url}: asking was given up.")
+            try:
+                return function(each, stopped)
+            except BaseException:
+                failed.set()
+                raise
+
         pool = ThreadPoolExecutor(width)
         waiting: deque[Future[Answer]] = deque()
         try:
             for each in islice(rest, 2 * width):
-                waiting.append(pool.submit(function, each, stopped))
+                waiting.append(pool.submit(answer, each))
             while waiting:
                 yield waiting.popleft().result()
                 for each in islice(rest, 1):
-                    waiting.append(pool.submit(function, each, stopped))
+                    waiting.append(pool.submit(answer, each))
         finally:
             stopped.set()
             pool.shutdown(wait=False, cancel_futures=True)
