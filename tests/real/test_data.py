@@ -143,7 +143,7 @@ def test_candidates_and_rankings_of_the_best_of_n_files():
     assert len(candidates) == 195 and {len(each.responses) for each in candidates} == {11}
     random, best = (np.mean([choose(each.gold) for each in candidates]) for choose in (np.mean, np.max))
     assert random == pytest.approx(0.3376, abs=1e-4) and best == pytest.approx(0.6235, abs=1e-4)
-    rankings = read_rankings(DATA / "alpaca_bon.test.jsonl.gz")
+    rankings = read_rankings(DATA / "alpaca_bon.test.jsonl.gz").rankings
     assert all(
         ranking.ranks == tuple(-gold for gold in each.gold)
         for ranking, each in zip(rankings, candidates, strict=True)
