@@ -143,10 +143,10 @@ def test_candidates_and_rankings_of_the_best_of_n_files():
     assert len(candidates) == 195 and {len(each.responses) for each in candidates} == {11}
     random, best = (np.mean([choose(each.gold) for each in candidates]) for choose in (np.mean, np.max))
     assert random == pytest.approx(0.3376, abs=1e-4) and best == pytest.approx(0.6235, abs=1e-4)
-    rankings = read_rankings(DATA / "alpaca_bon.test.jsonl.gz").rankings
+    found = read_rankings(DATA / "alpaca_bon.test.jsonl.gz")
+    assert len(found.rankings) == 189 and found.reading.counts.tied == 6
     assert all(
-        ranking.ranks == tuple(-gold for gold in each.gold)
-        for ranking, each in zip(rankings, candidates, strict=True)
+        ranking.ranks == tuple(-gold for gold in candidates[ranking.row].gold) for ranking in found.rankings
     )
 
 
