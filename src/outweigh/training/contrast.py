@@ -57,9 +57,14 @@ class Contrast:
         """The batch's share of the term, a scalar, from the features of its responses, with gradient, and the
         whole step's, without. The batch's stand at `start` among them; `beside` is its ranking loss.
 
+        A batch without responses has a share of 0 that still reaches the clusters: DDP waits for the gradient
+        of each weight.
+
         Raises:
             TrainingError: both views are the same: nothing in the model drops out.
         """
+        if not own_VRH.shape[1]:
+            return own_VRH.sum() if self.prototype_KH is None else own_VRH.sum() + 0 * self.prototype_KH.sum()
         if torch.equal(own_VRH[0], own_VRH[1]):
             raise TrainingError(
                 "contrast: both views of every text are the same, so the model has no dropout where it would "

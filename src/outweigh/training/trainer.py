@@ -114,9 +114,7 @@ class PairTrainer(WholeCheckpoints):
         if self.contrast is not None and seen.features is not None:
             counted_R = inputs["counted"].repeat_interleave(2)
             whole, start = self._features_of_step(seen.features, counted_R, inputs)
-            if counted_R.any():
-                own = seen.features[:, counted_R]
-                loss = loss + self.contrast.term(own, whole, start, beside=loss)
+            loss = loss + self.contrast.term(seen.features[:, counted_R], whole, start, beside=loss)
         loss = loss * self.accelerator.num_processes  # DDP averages gradients over processes
         return (loss, {"rewards": seen.rewards[0]}) if return_outputs else loss
 
