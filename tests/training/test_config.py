@@ -10,8 +10,11 @@ from outweigh.training.config import ContrastConfig, MetaConfig, SimilarityConfi
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"batch_pairs": 0}, "batch_pairs: got 0, want 1 or more"),
-        ({"device_pairs": 0}, "device_pairs: got 0, want 1 or more"),
+        ({"batch_pairs": 0}, "batch_pairs: got 0, want a whole number, 1 or more"),
+        ({"batch_pairs": 8.5}, "batch_pairs: got 8.5, want a whole number"),
+        ({"batch_pairs": None}, "batch_pairs: got None"),
+        ({"batch_pairs": True}, "batch_pairs: got True"),
+        ({"device_pairs": 0}, "device_pairs: got 0, want a whole number, 1 or more"),
         ({"epochs": 0}, "epochs: got 0, want more than 0"),
         ({"learning_rate": "fast"}, "learning_rate: got 'fast', want 0 or more"),
         ({"warmup_fraction": 2}, "warmup_fraction: got 2, want 0 or more, and at most 1"),
@@ -42,7 +45,7 @@ def test_what_training_can_not_mean_is_refused(given, said):
     [
         (lambda: MetaConfig(rho=-1), "meta rho: got -1, want more than 0"),
         (lambda: MetaConfig(rho=0.1, eta=0.1), "got eta 0.1 and rho 0.1, want one of them"),
-        (lambda: MetaConfig(responses=1), "meta responses: got 1, want 2 or more"),
+        (lambda: MetaConfig(responses=1), "meta responses: got 1, want a whole number, 2 or more"),
         (lambda: ContrastConfig(kind="moco"), "contrast kind: got 'moco', want one of none, simcse, swav"),
         (lambda: ContrastConfig(kind="swav", epsilon=0), "contrast epsilon: got 0, want more than 0"),
         (lambda: SimilarityConfig(pooling="last"), "similarity pooling: got 'last', want one of mean, first"),

@@ -201,7 +201,7 @@ def test_what_leaves_the_term_nothing_to_do_is_refused_before_a_model_is_loaded(
         ({"kind": "none", "coefficient": 1.0}, "contrast coefficient: has no meaning with kind none"),
         ({"epsilon": 0.1}, "contrast epsilon: has no meaning with kind simcse"),
         ({"temperature": 0.0}, "contrast temperature: got 0.0, want more than 0"),
-        ({"kind": "swav", "prototypes": 0}, "contrast prototypes: got 0, want more than 0"),
+        ({"kind": "swav", "prototypes": 0}, "contrast prototypes: got 0, want a whole number, 1 or more"),
     ],
 )
 def test_unknown_settings_are_refused_with_the_known_ones(settings, said):

@@ -123,6 +123,30 @@ def test_a_cap_at_or_under_nothing_is_refused_before_the_model_is_loaded(tiny_ll
     assert not (tmp_path / "checkpoints").exists()
 
 
+@pytest.mark.parametrize(("key", "least"), [("flip_rate", 0), ("weight", 0), ("cap", 0.001)])
+def test_a_column_that_can_not_be_what_it_is_taken_for_is_refused(
+    tiny_llama, wordy_pairs, tmp_path, key, least
+):
+    rows = [row | {"x": 0.1 if place != 7 else -3.0} for place, row in enumerate(wordy_pairs)]
+    config = configured(tiny_llama, **{key: {"source": "column", "column": "x"}})
+    with pytest.raises(ConfigError, match=rf"{key} from column 'x': got -3 at pair 7 .*want {least} to"):
+        fit(PairSet.from_rows(rows, keep=("x",)), config, tmp_path)
+
+
+def test_a_validation_part_is_scored_in_parts_and_gives_the_same(
+    tiny_llama, wordy_pairs, tmp_path, monkeypatch
+):
+    config = configured(tiny_llama, validation=0.4)
+    logs = []
+    for items in (2048, 7):
+        monkeypatch.setattr("outweigh.training.trainer.EVALUATED", items)
+        told = fit(PairSet.from_rows(wordy_pairs), config, tmp_path / str(items)).results["log"]
+        logs.append([each for each in told if "eval_log_loss" in each][-1])
+    assert logs[0]["eval_pairs"] == logs[1]["eval_pairs"] == 24
+    for name in ("eval_log_loss", "eval_accuracy", "eval_gap_std"):
+        assert logs[0][name] == pytest.approx(logs[1][name], rel=1e-4)
+
+
 def test_caps_that_are_nearly_all_open_are_warned_of(tiny_llama, wordy_pairs, tmp_path, caplog):
     spec = {"source": "length", "beta1": 100.0}
     fit(PairSet.from_rows(wordy_pairs), configured(tiny_llama, cap=spec), tmp_path)

@@ -152,7 +152,7 @@ def test_what_the_step_can_not_do_is_refused_before_training(
         fit(pairs, sharded, tmp_path)
     with pytest.raises(ConfigError, match=r"shifted.jsonl:1: got 6 responses, want 9"):
         fit(pairs, configured(tiny_llama, meta=MetaConfig(data=str(shifted), responses=9)), tmp_path)
-    with pytest.raises(ConfigError, match="meta responses: got 1, want 2 or more"):
+    with pytest.raises(ConfigError, match="meta responses: got 1, want a whole number, 2 or more"):
         MetaConfig(responses=1)
     monkeypatch.setenv("WORLD_SIZE", "8")
     with pytest.raises(ConfigError, match="got 7 prompts a step for 8 devices"):

@@ -15,18 +15,24 @@ ABOVE_0 = 1e-300  # the least number that is more than nothing
 
 
 def check_limits(config: Any, where: str, limits: Limits) -> None:
-    """Nothing, once each field is None or a number within its limits, and each choice one that there is.
+    """Nothing, once each field is a number of its type within its limits, or None where that is its default,
+    and each choice one that there is.
 
     Raises:
         ConfigError: one is not.
     """
+    hints = get_type_hints(type(config))
     for name, (least, most) in limits.items():
         value = getattr(config, name)
-        if value is not None and not (isinstance(value, int | float) and least <= value <= most):
+        if value is None and getattr(type(config), name) is None:
+            continue
+        types = (int, float) if float in (hints[name], *get_args(hints[name])) else (int,)
+        if isinstance(value, bool) or not (isinstance(value, types) and least <= value <= most):
             wanted = "more than 0" if least == ABOVE_0 else f"{least:g} or more"
             wanted += "" if most == math.inf else f", and at most {most:g}"
-            raise ConfigError(f"{where}{name}: got {value!r}, want {wanted}.")
-    for name, hint in get_type_hints(type(config)).items():
+            whole = "" if float in types else "a whole number, "
+            raise ConfigError(f"{where}{name}: got {value!r}, want {whole}{wanted}.")
+    for name, hint in hints.items():
         if get_origin(hint) is Literal and (value := getattr(config, name)) not in get_args(hint):
             raise ConfigError(f"{where}{name}: got {value!r}, want one of {', '.join(get_args(hint))}.")
 
@@ -91,8 +97,8 @@ class ContrastConfig:
     """Of Sinkhorn's iteration."""
 
     def __post_init__(self) -> None:
-        above = ("coefficient", "temperature", "prototypes", "epsilon", "rounds")
-        check_limits(self, "contrast ", dict.fromkeys(above, (ABOVE_0, math.inf)))
+        above = dict.fromkeys(("coefficient", "temperature", "epsilon"), (ABOVE_0, math.inf))
+        check_limits(self, "contrast ", above | dict.fromkeys(("prototypes", "rounds"), (1, math.inf)))
         own = {"none": (), "simcse": ("of", "coefficient", "temperature")}.get(self.kind)
         for each in fields(self):
             if (
