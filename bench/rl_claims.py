@@ -1,14 +1,16 @@
 """Rounds of RL against reward models that differ in one thing, judged by a gold model of other pairs.
 
-    python bench/rl_claims.py --claim denoised --seeds 0 1 2 --work DIR --out FILE
-    python bench/rl_claims.py --claim meta --rounds 2 --seeds 0 1 2 --work DIR --out FILE
+    python bench/rl_claims.py --seeds 0 1 2 --work DIR --out FILE
+    python bench/rl_claims.py --arms plain meta --rounds 3 --seeds 0 1 2 --work DIR --out FILE
 
-The prompts of `hh_helpful.train` are cut in halves. On the pairs of the one the gold model is trained; on
-those of the other, a fifth of their labels planted wrong, the reward model that the policy learns from: as
-they are (plain), or flipped back where an audit by heads says so (denoised). With meta the plain model is
-kept over the rounds (fixed), or trained further between them by MetaRM on its pairs (meta). SmolLM2 learns
-with LoRA as in bench/rl.py. What DIR has is not done again, also within a round; FILE gets a JSON line an arm
-and seed: reward, gold and divergence of each round, gains over the first policy, alarms.
+The prompts of `hh_helpful.train` are cut in halves. On the pairs of the one, and some helpful ones of
+`rmb.train`, the gold model is trained; on those of the other, a fifth of their labels planted wrong, the
+reward model that the policy learns from: as they are (plain), or flipped back where an audit by heads says so
+(denoised). In these two it stays as it is over the rounds; in the third (meta) MetaRM trains the plain one
+further between them, on its pairs. SmolLM2 learns with LoRA as in bench/rl.py. What DIR has is not done
+again, also within a round; FILE gets a JSON line an arm and seed: accuracy of both models on the half that
+they did not learn from (its labels as published), and of each round reward, gold and divergence, gains over
+the first policy, alarms.
 """
 
 import argparse
@@ -17,35 +19,47 @@ import random
 from pathlib import Path
 from typing import Any
 
+from best_of_n import read
 from rl import prompts_of
 
 import outweigh
 from outweigh.align.config import RLConfig
+from outweigh.align.shaping import ShapingConfig
 from outweigh.data.config import TokenConfig
 from outweigh.data.files import raw_rows
+from outweigh.data.pairs import read_pairs
 from outweigh.data.rows import row_prompt
 from outweigh.data.writing import write_rows
 from outweigh.training.config import TrainConfig
 
 PLANTED = 0.2
-CLAIMS = {"denoised": ("plain", "denoised"), "meta": ("fixed", "meta")}
+ARMS = ("plain", "denoised", "meta")
 Rows = list[dict[str, Any]]
 
 
 def halves(data: Path, seed: int) -> tuple[Rows, Rows]:
-    """The gold model's pairs, and the proxy's with planted flips; no prompt is in both."""
+    """The gold model's pairs and the proxy's; no prompt is in both."""
     toss = random.Random(seed)
     side: dict[Any, int] = {}
     found: tuple[Rows, Rows] = [], []
     for raw in raw_rows(data):
         assert raw.values is not None
         prompt, _ = row_prompt(raw.values, raw.row, raw.origin)
-        row = raw.values
-        part = side.setdefault(prompt, toss.randrange(2))
-        if part and toss.random() < PLANTED:
-            row = row | {"chosen": row["rejected"], "rejected": row["chosen"]}
-        found[part].append(row)
+        found[side.setdefault(prompt, toss.randrange(2))].append(raw.values)
     return found
+
+
+def planted(rows: Rows, seed: int) -> Rows:
+    """The pairs, a fifth of them by chance with the wrong label."""
+    toss = random.Random(seed)
+    wrong = [{"chosen": row["rejected"], "rejected": row["chosen"]} for row in rows]
+    return [row | other if toss.random() < PLANTED else row for row, other in zip(rows, wrong, strict=True)]
+
+
+def accuracy(model: Path, rows: Rows) -> float:
+    """The share of the pairs whose chosen response the model gives the higher reward."""
+    chosen, rejected = outweigh.RewardModel.load(model).score_pairs(read_pairs(rows))
+    return round(float((chosen > rejected).mean()), 4)
 
 
 def reward_model(rows: Rows, place: Path, config: TrainConfig) -> Path:
@@ -68,26 +82,37 @@ def denoised(data: Path, work: Path, seed: int) -> Rows:
 def arm(name: str, seed: int, told: argparse.Namespace) -> dict[str, Any]:
     """The rounds of one arm, in figures."""
     work = told.work / f"seed_{seed}"
-    gold_rows, rows = halves(told.data, seed)
+    gold_rows, right = halves(told.data / "hh_helpful.train.jsonl.gz", seed)
+    rows = planted(right, seed)
     pairs = work / "pairs.jsonl"
     write_rows(pairs, rows)
-    training = TrainConfig(seed=seed, tokens=TokenConfig(max_tokens=told.max_tokens), validation=0.0)
-    gold = reward_model(gold_rows, work / "gold", training)
+    others = read(told.data / "rmb.train.jsonl.gz")
+    others = [row for row in others if row["kind"] == "helpful"]
+    training = TrainConfig(
+        seed=seed,
+        epochs=told.epochs,
+        learning_rate=2e-4,
+        tokens=TokenConfig(max_tokens=told.max_tokens),
+        validation=0.0,
+    )
+    gold_pairs = gold_rows + random.Random(seed).sample(others, told.gold_rmb)
+    gold = reward_model(gold_pairs, work / "gold", training)
     used = denoised(pairs, work, seed) if name == "denoised" else rows
     proxy = reward_model(used, work / ("denoised" if name == "denoised" else "plain"), training)
     config = RLConfig(
         policy=told.policy,
         rounds=told.rounds,
         learning_rate=1e-3,
-        kl=0.02,
+        kl=0.05,
         max_new_tokens=told.max_new_tokens,
         device_responses=16,
+        shaping=ShapingConfig(whiten=True),  # the scales of the arms' rewards differ
         eval_prompts=told.prompts // 3,
         stop=False,  # the rounds are to be compared, over-optimised or not
         seed=seed,
     )
     found = outweigh.align_rl(
-        prompts_of(told.data, told.prompts),
+        prompts_of(told.data / "hh_helpful.train.jsonl.gz", told.prompts),
         reward_model=proxy,
         gold_model=gold,
         pairs=pairs if name == "meta" else None,
@@ -95,7 +120,8 @@ def arm(name: str, seed: int, told: argparse.Namespace) -> dict[str, Any]:
         config=config,
         resume=True,
     )
-    said = {"claim": told.claim, "arm": name, "seed": seed, "policy": told.policy, "prompts": told.prompts}
+    said = {"arm": name, "seed": seed, "policy": told.policy, "prompts": told.prompts}
+    said |= {"gold_accuracy": accuracy(gold, right), "proxy_accuracy": accuracy(proxy, gold_rows)}
     kept = ("reward_gain", "gold_gain", "divergence", "tokens", "diversity")
     rounds = [
         {key: getattr(facts, key).value for key in kept}
@@ -111,12 +137,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, default=Path("../shared/data/hh_helpful.train.jsonl.gz"))
-    parser.add_argument("--claim", choices=CLAIMS, required=True)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--policy", default="smollm2")
-    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--gold-rmb", type=int, default=1500, help="pairs of rmb.train, for the gold model")
     parser.add_argument("--prompts", type=int, default=96)
+    parser.add_argument("--epochs", type=float, default=2.0, help="of the reward models")
     parser.add_argument("--max-tokens", type=int, default=256)
     parser.add_argument("--max-new-tokens", type=int, default=64)
     parser.add_argument("--work", type=Path, required=True)
@@ -125,7 +153,7 @@ def main() -> None:
     lines = [json.loads(line) for line in told.out.read_text().splitlines()] if told.out.exists() else []
     done = {(each["arm"], each["seed"], len(each["rounds"])) for each in lines}
     for seed in told.seeds:
-        for name in CLAIMS[told.claim]:
+        for name in told.arms:
             if (name, seed, told.rounds) not in done:
                 line = json.dumps(arm(name, seed, told))
                 print(line, flush=True)

@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 import torch
 from torch.nn.attention.flex_attention import flex_attention
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from outweigh.data.packs import packs_of
-from outweigh.models.attention import How, TreeLayout
+from outweigh.models.attention import ROUND, How, TreeLayout
 
 CPU = torch.device("cpu")
+FILLER = 7
 
 
 def a_pack():
@@ -28,15 +30,43 @@ def test_flex_attention_sees_what_the_plain_form_sees(dtype, apart, sinks):
     # uncompiled, forward alone: FlexAttention has no backward pass on a CPU
     pack = a_pack()
     torch.manual_seed(0)
-    query, key, value = torch.randn(3, 1, 3, len(pack.ids), 8, dtype=dtype)
+    tokens = len(pack.ids)
+    query, key, value = torch.randn(3, 1, 3, tokens + FILLER, 8, dtype=dtype)
     how = How(scale=0.3, sinks=None if sinks is None else sinks.to(dtype))
-    layout = TreeLayout(pack, CPU, plain=True)
+    layout = TreeLayout(pack, FILLER, CPU, plain=True)
     plain = layout.attend(query, key, value, how)
+    assert plain.shape == query.shape
     found = layout.flexible(query, key, value, how, flex_attention)
-    assert len(pack.ids) > 2 * layout.blocks.BLOCK_SIZE[0]
-    torch.testing.assert_close(found, plain, rtol=apart, atol=apart)
-    fused = TreeLayout(pack, CPU, plain=False).attend(query, key, value, how)
-    torch.testing.assert_close(fused, plain, rtol=apart, atol=apart)
+    assert tokens > 2 * layout.blocks.BLOCK_SIZE[0]
+    torch.testing.assert_close(found[:, :, :tokens], plain[:, :, :tokens], rtol=apart, atol=apart)
+    fused = TreeLayout(pack, FILLER, CPU, plain=False).attend(query, key, value, how)
+    torch.testing.assert_close(fused[:, :, :tokens], plain[:, :, :tokens], rtol=apart, atol=apart)
+
+
+@pytest.mark.parametrize("learns", [True, False])
+def test_plain_attention_has_products_of_few_sizes(learns):
+    # each other size costs a CPU milliseconds and memory that is not given back
+    pack = a_pack()
+    query, key, value = torch.randn(3, 1, 3, len(pack.ids), 8, requires_grad=learns)
+    with Products() as seen:
+        found = TreeLayout(pack, 0, CPU, plain=True).attend(query, key, value, How())
+        if learns:
+            found.sum().backward()
+    assert len(seen.sizes) >= (6 if learns else 2) * sum(len(tree.own) for tree in pack.trees)
+    assert all(size % ROUND == 0 for sizes in seen.sizes for size in sizes if size != 8)
+
+
+class Products(TorchDispatchMode):
+    """Keeps the sizes of the batched matrix products in its block."""
+
+    def __init__(self):
+        super().__init__()
+        self.sizes = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function is torch.ops.aten.bmm.default:
+            self.sizes.append((*args[0].shape[1:], args[1].shape[2]))
+        return function(*args, **(kwargs or {}))
 
 
 def test_a_sink_takes_the_share_that_its_score_is_worth():
@@ -44,7 +74,7 @@ def test_a_sink_takes_the_share_that_its_score_is_worth():
     (pack,) = packs_of([[5]], 10)
     zero, value = torch.zeros(1, 1, 1, 8), torch.full((1, 1, 1, 8), 8.0)
     how = How(sinks=torch.tensor([3.0]).log())
-    layout = TreeLayout(pack, CPU, plain=True)
+    layout = TreeLayout(pack, 0, CPU, plain=True)
     for found in (
         layout.attend(zero, zero, value, how),
         layout.flexible(zero, zero, value, how, flex_attention),

@@ -21,7 +21,11 @@ from outweigh.data.packs import Pack, Tree
 PACKED = "outweigh"
 """What transformers knows this attention by. Where a forward brings no `layout` it is torch's fused one."""
 QUERIES = 256
-"""Tokens whose scores are computed at once where attention is plain: with more, many that none sees are."""
+"""Tokens whose scores are computed at once where attention is plain: with more, many that none sees are. A
+multiple of ROUND."""
+ROUND = 64
+"""Tokens of a row, and on a CPU those of plain attention's products, are a multiple of it: each new size of a
+product has to be prepared there, in milliseconds, and is then kept, in hundreds of KB."""
 FLEX_TYPES = (torch.bfloat16, torch.float16, torch.float32)
 FLEX_SIZE = 16
 """The least size of a head, and the types, that FlexAttention's kernels take."""
@@ -47,20 +51,22 @@ class Layout(Protocol):
 
 
 class TreeLayout:
-    """Where the trees of a pack stand; each token sees what stands before it in its text, and itself.
+    """Where the trees of a pack stand, then `filler` tokens of none, like each other; a token sees what its
+    text has before it, and itself.
 
     Where `plain`, attention is matrix products and a softmax, else torch's fused one; on CUDA it is
     FlexAttention where that takes what it is given, which was never run: no GPU was there.
     """
 
-    def __init__(self, pack: Pack, device: torch.device, *, plain: bool) -> None:
+    def __init__(self, pack: Pack, filler: int, device: torch.device, *, plain: bool) -> None:
         self.trees = pack.trees
+        self._filler = filler
         self._plain = plain
         # The first text of a tree together with what it shares, then what each other one has of its own
         self.segments = [size for tree in self.trees for size in (tree.shared + tree.own[0], *tree.own[1:])]
         self._device = device
         self._seen: dict[tuple[int, int], Tensor] = {}
-        self._later: dict[tuple[int, int], Tensor] = {}
+        self._later: dict[tuple[int, int, int], Tensor] = {}
 
     def seen(self, own: int, shared: int) -> Tensor:
         """What each token of a text's own part sees, (own, shared + own): all that is shared, what stands
@@ -70,12 +76,13 @@ class TreeLayout:
             self._seen[own, shared] = every.tril(shared)
         return self._seen[own, shared]
 
-    def later(self, tokens: int, seen: int, dtype: torch.dtype) -> Tensor:
-        """What is added to the scores of the last `tokens` of so many: minus infinity after oneself."""
-        if (tokens, seen) not in self._later:
+    def later(self, tokens: int, before: int, seen: int, dtype: torch.dtype) -> Tensor:
+        """What is added to the scores (tokens, seen) of those that stand after so many: minus infinity at
+        what comes after oneself."""
+        if (tokens, before, seen) not in self._later:
             every = torch.full((tokens, seen), -torch.inf, device=self._device, dtype=dtype)
-            self._later[tokens, seen] = every.triu(1 + seen - tokens)
-        return self._later[tokens, seen]
+            self._later[tokens, before, seen] = every.triu(1 + before)
+        return self._later[tokens, before, seen]
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, how: How) -> Tensor:
         """As `Layout` has it.
@@ -87,7 +94,8 @@ class TreeLayout:
         query, key = query.to(value.dtype), key.to(value.dtype)
         if query.is_cuda and not how.dropout and query.dtype in FLEX_TYPES and query.shape[3] >= FLEX_SIZE:
             return self.flexible(query, key, value, how, _compiled_flex())
-        parts = iter(zip(*(each.split(self.segments, dim=2) for each in (query, key, value)), strict=True))
+        sizes = [*self.segments, self._filler]
+        parts = iter(zip(*(each.split(sizes, dim=2) for each in (query, key, value)), strict=True))
         # torch's fused attention knows no sinks
         attended = self._plainly if self._plain or how.sinks is not None else self._fused
         found = []
@@ -99,7 +107,8 @@ class TreeLayout:
                 q, own_k, own_v = next(parts)
                 k, v = torch.cat([shared_k, own_k], 2), torch.cat([shared_v, own_v], 2)
                 found.append(attended(q, k, v, how))
-        return torch.cat(found, dim=2)
+        _, _, alike = next(parts)  # which of each other attention makes what they are
+        return torch.cat([*found, alike], dim=2)
 
     def _fused(self, q: Tensor, k: Tensor, v: Tensor, how: How) -> Tensor:
         """Of a text's last tokens, whose queries these are, to all of it."""
@@ -111,24 +120,28 @@ class TreeLayout:
 
     def _plainly(self, q: Tensor, k: Tensor, v: Tensor, how: How) -> Tensor:
         """The same, QUERIES at a time: on a CPU in bfloat16 twice as fast with its backward pass."""
-        end = k.shape[2] - q.shape[2]  # of what the tokens see
+        own, before = q.shape[2], k.shape[2] - q.shape[2]
         q = q * (q.shape[3] ** -0.5 if how.scale is None else how.scale)
+        if q.device.type == "cpu":  # the text's tokens do not see what fills up, which comes after them
+            q, k, v = (pad_right(each, (0, 0, 0, -each.shape[2] % ROUND)) for each in (q, k, v))
         found = []
         for some in q.split(QUERIES, dim=2):
             count = some.shape[2]
-            end += count
+            end = min(before + count + -(before + count) % ROUND, k.shape[2])
             score = some @ k[:, :, :end].mT
             if score.requires_grad:  # of a part changed in place the backward pass copies the whole
-                score = score + self.later(count, end, score.dtype)
+                score = score + self.later(count, before, end, score.dtype)
             else:
-                score[..., -count:] += self.later(count, count, score.dtype)
+                score[..., before:] += self.later(count, 0, end - before, score.dtype)
             found.append(drop(_shares(score, how.sinks).to(v.dtype), how.dropout) @ v[:, :, :end])
-        return torch.cat(found, dim=2)
+            before += count
+        return torch.cat(found, dim=2)[:, :, :own]
 
     @cached_property
     def blocks(self) -> BlockMask:
         """Which blocks of tokens see which, for all layers."""
-        tree_T, own_T = (torch.from_numpy(each).to(self._device) for each in _whose(self.trees))
+        whose = _whose(self.trees, self._filler)
+        tree_T, own_T = (torch.from_numpy(each).to(self._device) for each in whose)
 
         def sees(_batch: Tensor, _head: Tensor, one: Tensor, other: Tensor) -> Tensor:
             shared_or_own = (own_T[other] < 0) | (own_T[other] == own_T[one])
@@ -152,11 +165,12 @@ class TreeLayout:
         return found * share[..., None].to(found.dtype)
 
 
-def _whose(trees: Sequence[Tree]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Of each token of a pack its tree, and which of its texts it is of alone, -1 if shared: (T,) both."""
-    tree_T = np.repeat(np.arange(len(trees)), [tree.tokens for tree in trees])
+def _whose(trees: Sequence[Tree], filler: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Of each token of a pack its tree, one of its own for what fills it up, and which of its texts it is of
+    alone, -1 if shared: (T,) both."""
+    tree_T = np.repeat(np.arange(len(trees) + 1), [*(tree.tokens for tree in trees), filler])
     parts = [np.repeat(np.arange(-1, len(tree.own)), [tree.shared, *tree.own]) for tree in trees]
-    return tree_T, np.concatenate(parts)
+    return tree_T, np.concatenate([*parts, np.full(filler, -1)])
 
 
 @cache

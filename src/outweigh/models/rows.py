@@ -10,11 +10,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from outweigh.data.packs import packs_of
-from outweigh.models.attention import Layout, RowLayout, TreeLayout
+from outweigh.models.attention import ROUND, Layout, RowLayout, TreeLayout
 from outweigh.models.batches import CPU_TOKENS, Forward, length_batches
-
-ROUND = 64
-"""Tokens of a row are a multiple of it: each new size of a matrix product has to be prepared on a CPU."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +24,15 @@ class Trees:
     def forwards(
         self, ids: Sequence[Sequence[int]], max_tokens: int, device: torch.device
     ) -> Iterator[Forward]:
-        """Passes of at most `max_tokens`, but for a longer text, which stands alone."""
+        """Passes of at most `max_tokens` and less than ROUND more; a longer text stands alone."""
         for pack in packs_of(ids, max_tokens):
-            inputs = _inputs(pack.ids, pack.positions, TreeLayout(pack, device, plain=self.plain), device)
+            filler = -len(pack.ids) % ROUND
+            layout = TreeLayout(pack, filler, device, plain=self.plain)
+            # filled with a token that the texts have: of no other need the model know the embedding
+            tokens, positions = (
+                np.concatenate([each, each[:1].repeat(filler)]) for each in (pack.ids, pack.positions)
+            )
+            inputs = _inputs(tokens, positions, layout, device)
             inputs["use_cache"] = False
             yield Forward(np.array(pack.places), inputs, True, np.zeros_like(pack.places), pack.rows())
 
