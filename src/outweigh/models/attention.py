@@ -26,6 +26,8 @@ multiple of ROUND."""
 ROUND = 64
 """Tokens of a row, and on a CPU those of plain attention's products, are a multiple of it: each new size of a
 product has to be prepared there, in milliseconds, and is then kept, in hundreds of KB."""
+ROUND_GROUP = 32
+"""And those of the longest text of a group that an encoder's attention takes at once, for the same reason."""
 FLEX_TYPES = (torch.bfloat16, torch.float16, torch.float32)
 FLEX_SIZE = 16
 """The least size of a head, and the types, that FlexAttention's kernels take."""
@@ -234,6 +236,7 @@ class RowLayout:
 def _group(length_B: NDArray[np.int64], start: int, device: torch.device) -> _Group:
     """Texts that stand in the row from `start` on, one after the other."""
     longest = int(length_B.max())
+    longest += -longest % ROUND_GROUP
     column_L = np.arange(longest)
     is_token_BL = column_L < length_B[:, None]
     begin_B = start + np.cumsum(length_B) - length_B
