@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from transformers import (
     AutoModel,
     AutoModelForSequenceClassification,
@@ -97,6 +98,27 @@ def test_one_big_batch_and_accumulated_small_ones_give_the_same_weights(tiny_lla
         config = configured(tiny_llama, batch_pairs=12, device_pairs=device_pairs, validation=0)
         fit(pairs, config, tmp_path / name)
     assert largest_difference(weights(tmp_path / "big/model"), weights(tmp_path / "small/model")) < 1e-6
+
+
+@pytest.mark.parametrize("margin", [0.0, "batch"])
+def test_a_batch_in_parts_gives_the_same_weights_and_the_same_figures(
+    margin, tiny_llama, wordy_pairs, tmp_path, monkeypatch
+):
+    pairs, logs, backwards, real = PairSet.from_rows(wordy_pairs), [], [], Accelerator.backward
+    monkeypatch.setattr(Accelerator, "backward", lambda *args: backwards.append(real(*args)))
+    for budget in (100_000, 100):
+        monkeypatch.setattr("outweigh.models.batches.CPU_TOKENS", budget)
+        config = configured(tiny_llama, batch_pairs=12, margin=margin, validation=0)
+        logs.append(fit(pairs, config, tmp_path / str(budget)).results["log"])
+    steps = -(-len(wordy_pairs) // 12)
+    if margin == "batch":  # of all pairs of the step, which stay together
+        assert len(backwards) == 2 * steps
+    else:
+        assert len(backwards) > 4 * steps
+    assert largest_difference(*(weights(tmp_path / budget / "model") for budget in ("100000", "100"))) < 1e-6
+    for one, other in zip(*logs, strict=True):
+        for figure in ("loss", "accuracy", "gap", "pairs"):
+            assert one.get(figure) == pytest.approx(other.get(figure), abs=1e-5)
 
 
 def test_the_first_step_is_the_loss_written_out(tiny_llama, wordy_pairs, tmp_path):

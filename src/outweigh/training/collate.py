@@ -7,6 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from outweigh.models.rows import row_places
+
+PER_RESPONSE = ("lengths", "starts", "ranks")
+
 
 class Collator:
     """Concatenates the responses' ids, unpadded, and adds the columns that the loss needs.
@@ -44,3 +48,22 @@ class Collator:
 def responses(batch: Mapping[str, Tensor]) -> list[list[int]]:
     """The ids of each response of a collated batch, R lists."""
     return [part.tolist() for part in batch["ids"].split(batch["lengths"].tolist())]
+
+
+def parts(batch: dict[str, Tensor], max_tokens: int) -> list[dict[str, Tensor]]:
+    """The batch, or parts of like size, of about `max_tokens` and whole items each, the longest items
+    together."""
+    size_B, length_R = batch["sizes"], batch["lengths"]
+    token_B = np.add.reduceat(length_R.cpu().numpy(), (size_B.cumsum(0) - size_B).cpu().numpy())
+    places = row_places(token_B, max_tokens)
+    if len(places) < 2:
+        return [batch]
+    return [_of_items(batch, torch.from_numpy(np.isin(np.arange(len(token_B)), each))) for each in places]
+
+
+def _of_items(batch: Mapping[str, Tensor], kept_B: Tensor) -> dict[str, Tensor]:
+    """A batch of these items alone."""
+    kept_B = kept_B.to(batch["ids"].device)
+    kept_R = kept_B.repeat_interleave(batch["sizes"])
+    kept = {"ids": kept_R.repeat_interleave(batch["lengths"]), **dict.fromkeys(PER_RESPONSE, kept_R)}
+    return {name: value[kept.get(name, kept_B)] for name, value in batch.items()}

@@ -18,7 +18,7 @@ from outweigh.models.packing import choose_attention
 from outweigh.objectives.listwise import plackett_luce
 from outweigh.objectives.sources import AUXILIARY, LIVE, OF_STEP, Bound
 from outweigh.training.checkpoints import WholeCheckpoints
-from outweigh.training.collate import Collator, responses
+from outweigh.training.collate import Collator, parts, responses
 from outweigh.training.contrast import Contrast
 from outweigh.training.meta import MetaStep
 from outweigh.training.objective import Objective
@@ -187,19 +187,36 @@ class PairTrainer(WholeCheckpoints):
         self._whole = self._first_pass(batches)
         return batches, items
 
-    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Tensor], num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
         """A batch's loss and gradient; after the step's last one the weights are where they were."""
-        loss = super().training_step(*args, **kwargs)
+        step, items = super().training_step, num_items_in_batch
+        loss = torch.stack([step(model, part, items) for part in self._parts(inputs)]).sum()
         if self.meta is not None and self.accelerator.sync_gradients:
             self.meta.settle(self)
         return loss
+
+    def _parts(self, batch: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+        """What a backward pass each is made of, so that memory is a forward's and not the batch's; devices,
+        which would wait for each other, and losses that need the whole step have one."""
+        alone = self.accelerator.num_processes == 1 and not self.is_sharded
+        if not alone or self._needs_step:
+            return [batch]
+        return parts(batch, self._how()["max_tokens"])
+
+    @property
+    def _needs_step(self) -> bool:
+        """True where an item's loss depends on the other items."""
+        return not {*OF_STEP}.isdisjoint(self.objective.needs) or self.contrast is not None
 
     def gradient(self, batches: Sequence[dict[str, Tensor]], items: Tensor | int | None) -> list[Tensor]:
         """Of the step's loss at the present weights, under the dropout that training will draw."""
         sums, self._whole = self._window.sums.clone(), self._first_pass(batches)
         model = self.accelerator.unwrap_model(self.model_wrapped, keep_fp32_wrapper=False)
         with self.same_dropout_after():
-            losses = (self.compute_loss(model, batch, num_items_in_batch=items) for batch in batches)
+            every = (part for batch in batches for part in self._parts(batch))
+            losses = (self.compute_loss(model, part, num_items_in_batch=items) for part in every)
             total = self.gradient_of(losses)
         self._window.sums = sums  # these pairs will be counted when they are trained on
         return total
@@ -232,7 +249,7 @@ class PairTrainer(WholeCheckpoints):
     @torch.no_grad()
     def _first_pass(self, batches: Sequence[dict[str, Tensor]]) -> _Whole | None:
         """What the step's loss needs of all its pairs; None where it needs nothing or one batch has all."""
-        if len(batches) < 2 or ({*OF_STEP}.isdisjoint(self.objective.needs) and self.contrast is None):
+        if len(batches) < 2 or not self._needs_step:
             return None
         started = time.monotonic()
         rewards, features, counted, samples, count = [], [], [], [], 0
