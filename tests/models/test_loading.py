@@ -7,7 +7,14 @@ import pytest
 import torch
 
 from outweigh.errors import ModelError
-from outweigh.models.loading import PAD_TOKEN, head_of, load_classifier, load_tokenizer, resolve
+from outweigh.models.loading import (
+    PAD_TOKEN,
+    head_of,
+    load_classifier,
+    load_tokenizer,
+    reads_every_token,
+    resolve,
+)
 from outweigh.models.reward import RewardModel
 
 
@@ -36,6 +43,16 @@ def test_dropout_is_set_everywhere_and_the_head_is_float32(tiny_bert):
     assert rates == {0.25}
     with torch.autocast("cpu", torch.bfloat16):
         assert head_of(model)(torch.ones(1, 32, dtype=torch.bfloat16)).dtype is torch.float32
+
+
+def test_from_the_configuration_alone_it_is_told_what_reads_every_token(tiny_bert, tiny_llama, tmp_path):
+    for place, expected in ((tiny_bert, False), (tiny_llama, True)):
+        copied = tmp_path / place.name
+        copied.mkdir()
+        shutil.copy(place / "config.json", copied)
+        assert reads_every_token(copied) is expected
+    assert not reads_every_token("minilm")
+    assert reads_every_token("smollm2")
 
 
 def test_the_first_layers_can_be_kept_alone(tiny_bert, tiny_llama):

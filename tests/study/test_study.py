@@ -282,6 +282,7 @@ def test_an_unknown_source_is_refused_before_the_first_cell(grid, tmp_path, monk
             {"loss_at": "tokens", "dropout": 0.1, "contrast": {"kind": "simcse"}},
             "loss_at tokens: is of pairs",
         ),
+        ({"loss_at": "tokens", "backbone": "minilm"}, "loss_at tokens: .* has one reward a text"),
         ({"method": "frozen", "gradient_checkpointing": True}, "saves nothing with method frozen"),
         ({"device_pairs": 5}, "batch_pairs: got 16, want a multiple of device_pairs"),
         ({"margin": {"source": "batch", "threshold": "median"}}, "threshold: got 'median'"),

@@ -9,6 +9,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from outweigh.data.config import TokenConfig
 from outweigh.data.pairs import PairSet
 from outweigh.errors import ConfigError
+from outweigh.training import fit as fitting
 from outweigh.training.config import ContrastConfig, TrainConfig
 from outweigh.training.fit import fit
 from outweigh.training.tokenwise import mean_by_pair, shared_tokens, token_gaps
@@ -100,7 +101,8 @@ def test_it_learns_with_sources_of_every_kind(tiny_llama, wordy_pairs, tmp_path)
     assert {"capped", "margin"} <= set(trained.results["log"][0])  # what the alarms judge by
 
 
-def test_encoders_and_further_views_are_refused(tiny_bert, tiny_llama, wordy_pairs, tmp_path):
+def test_encoders_and_further_views_are_refused(tiny_bert, tiny_llama, wordy_pairs, tmp_path, monkeypatch):
+    monkeypatch.setattr(fitting, "_model", None)  # none is loaded
     pairs = PairSet.from_rows(wordy_pairs)
     with pytest.raises(ConfigError, match="one reward a text, want a causal one"):
         fit(pairs, configured(tiny_bert), tmp_path / "encoder")

@@ -135,6 +135,24 @@ def reward_layer(model: nn.Module) -> nn.Linear:
     return [each for each in head_of(model).modules() if isinstance(each, nn.Linear)][-1]
 
 
+def reads_every_token(name: str | Path, *, trust_remote_code: bool = False) -> bool:
+    """Whether the reward's layer reads each token of a text, as in causal models, not a text as a whole; told
+    from the configuration, without weights. True of architectures that can't be run so.
+
+    Raises:
+        ModelError: nothing to load.
+    """
+    seen: list[torch.Tensor] = []
+    with explained(name), quiet():
+        config = AutoConfig.from_pretrained(resolve(name), trust_remote_code=trust_remote_code)
+    config.num_labels = 1
+    with torch.device("meta"), torch.no_grad(), contextlib.suppress(RuntimeError, ValueError, TypeError):
+        model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=trust_remote_code)
+        reward_layer(model).register_forward_hook(lambda _, inputs, output: seen.append(output))
+        model(input_ids=torch.ones(1, 2, dtype=torch.long))
+    return not seen or seen[-1].dim() == 3
+
+
 def set_dropout(config: Any, rate: float) -> None:
     """Nothing; every dropout rate that the architecture's configuration has becomes `rate`."""
     for key, value in config.to_dict().items():

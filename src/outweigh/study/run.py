@@ -16,6 +16,7 @@ from outweigh.study.table import markdown, study_lines
 from outweigh.training.arguments import training_arguments
 from outweigh.training.contrast import check_contrast
 from outweigh.training.items import asked_columns, objective_of
+from outweigh.training.tokenwise import check_tokens
 
 Told = Callable[[Cell, dict[str, Any] | OutweighError, bool], None]
 
@@ -71,6 +72,7 @@ def _check(study: Study, method: str) -> None:
             raise ConfigError("objective listwise: a study's data are pairs, want pairs.")
         objective_of(training, [*asked_columns(training), *OPTIONAL])
         check_contrast(training)
+        check_tokens(training)
         training_arguments(training, Path("unused"), training.batch_pairs, training.validation > 0)
     except ConfigError as error:
         raise ConfigError(f"methods {method}: {error}") from None

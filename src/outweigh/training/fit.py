@@ -46,6 +46,7 @@ from outweigh.training.derived import prepared
 from outweigh.training.items import Data, Items, check_fits, check_steps, items_of, objective_of
 from outweigh.training.meta import meta_step
 from outweigh.training.method import learning_rate, merged, trainable
+from outweigh.training.tokenwise import check_tokens
 from outweigh.training.trainer import PairTrainer
 
 logger = logging.getLogger(__name__)
@@ -80,8 +81,8 @@ def fit(
     tokens.
 
     Raises:
-        ConfigError: the configuration does not fit itself or the data, before a model is loaded; or the
-            model, as loss_at tokens an encoder.
+        ConfigError: the configuration does not fit itself, the data, or the model, as loss_at tokens an
+            encoder; before one is loaded.
         TrainingError: the output has a model or checkpoints already, with `resume` of another training; or
             training ended without a finite loss.
         ModelError: the saved model does not give the trained model's rewards.
@@ -91,6 +92,7 @@ def fit(
     check_fits(data, config)
     check_contrast(config)
     objective = objective_of(config, items.columns)
+    check_tokens(config)
     set_seed(config.seed)
     tokenizer = load_tokenizer(config.backbone, trust_remote_code=config.trust_remote_code)
     base = checkpoint_identity(config.backbone)

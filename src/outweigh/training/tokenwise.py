@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from outweigh.errors import ConfigError
+from outweigh.models.loading import reads_every_token
+from outweigh.training.config import TrainConfig
 
 
 class TokenGaps(NamedTuple):
@@ -43,6 +45,19 @@ def token_gaps(rewards: Sequence[Tensor], ids: Sequence[Sequence[int]], starts: 
     sizes = torch.tensor([len(gap) for gap in gaps], device=gaps[0].device)
     pair = torch.arange(len(gaps), device=sizes.device).repeat_interleave(sizes)
     return TokenGaps(torch.cat(gaps), pair, sizes)
+
+
+def check_tokens(config: TrainConfig) -> None:
+    """Nothing, once a loss at every token has a model that gives a reward at every token.
+
+    Raises:
+        ConfigError: it gives one a text.
+    """
+    trusted = config.trust_remote_code
+    if config.loss_at == "tokens" and not reads_every_token(config.backbone, trust_remote_code=trusted):
+        raise ConfigError(
+            f"loss_at tokens: {config.backbone} has one reward a text, want a causal one, or last."
+        )
 
 
 def mean_by_pair(values: Tensor, gaps: TokenGaps) -> Tensor:
