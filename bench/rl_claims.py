@@ -10,17 +10,20 @@ reward model that the policy learns from: as they are (plain), or flipped back w
 further between them, on its pairs. SmolLM2 learns with LoRA as in bench/rl.py. What DIR has is not done
 again, also within a round; FILE gets a JSON line an arm and seed: accuracy of both models on the half that
 they did not learn from (its labels as published), and of each round reward, gold and divergence, gains over
-the first policy, alarms.
+the first policy, alarms. Prints them, then the arms side by side over the seeds.
 """
 
 import argparse
 import json
 import random
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from best_of_n import read
 from rl import prompts_of
+from scipy.stats import t as student
 
 import outweigh
 from outweigh.align.config import RLConfig
@@ -34,7 +37,9 @@ from outweigh.training.config import TrainConfig
 
 PLANTED = 0.2
 ARMS = ("plain", "denoised", "meta")
-Rows = list[dict[str, Any]]
+FIGURES = ("reward_gain", "gold_gain", "divergence", "tokens", "diversity")
+Row = dict[str, Any]
+Rows = list[Row]
 
 
 def halves(data: Path, seed: int) -> tuple[Rows, Rows]:
@@ -122,9 +127,8 @@ def arm(name: str, seed: int, told: argparse.Namespace) -> dict[str, Any]:
     )
     said = {"arm": name, "seed": seed, "policy": told.policy, "prompts": told.prompts}
     said |= {"gold_accuracy": accuracy(gold, right), "proxy_accuracy": accuracy(proxy, gold_rows)}
-    kept = ("reward_gain", "gold_gain", "divergence", "tokens", "diversity")
     rounds = [
-        {key: getattr(facts, key).value for key in kept}
+        {key: getattr(facts, key).value for key in FIGURES}
         | {"gold_interval": [facts.gold_gain.low, facts.gold_gain.high]}
         | {"wins": facts.wins, "alarms": list(facts.alarms)}
         for facts in found["rounds"][1:]
@@ -132,8 +136,30 @@ def arm(name: str, seed: int, told: argparse.Namespace) -> dict[str, Any]:
     return said | {"rounds": rounds, "seconds": sum(sum(each.values()) for each in found["seconds"].values())}
 
 
+def compared(lines: Rows, rounds: int) -> None:
+    """Nothing; prints a JSON line an arm and round: figures, and how much more they are than plain ones, over
+    the seeds: [mean, half of the 95 % interval, None of one seed]."""
+    found = {(each["arm"], each["seed"]): each["rounds"] for each in lines if len(each["rounds"]) == rounds}
+    for name, turn in product(ARMS, range(rounds)):
+        seeds = sorted(seed for own, seed in found if own == name and (ARMS[0], seed) in found)
+        said: Row = {"arm": name, "round": turn + 1, "seeds": seeds}
+        for figure in FIGURES if seeds else ():
+            own, plain = (
+                np.array([found[each, seed][turn][figure] for seed in seeds]) for each in (name, ARMS[0])
+            )
+            said[figure] = _interval(own)
+            said |= {f"{figure}_more": _interval(own - plain)} if name != ARMS[0] else {}
+        print(json.dumps(said))
+
+
+def _interval(values: np.ndarray) -> list[float | None]:
+    count = len(values)
+    half = student.ppf(0.975, count - 1) * values.std(ddof=1) / count**0.5 if count > 1 else None
+    return [round(float(values.mean()), 3), None if half is None else round(float(half), 3)]
+
+
 def main() -> None:
-    """Runs what FILE lacks."""
+    """Runs what FILE lacks, and compares the arms."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -157,8 +183,10 @@ def main() -> None:
             if (name, seed, told.rounds) not in done:
                 line = json.dumps(arm(name, seed, told))
                 print(line, flush=True)
+                lines.append(json.loads(line))
                 with told.out.open("a") as out:
                     out.write(line + "\n")
+    compared(lines, told.rounds)
 
 
 if __name__ == "__main__":
