@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 
 from outweigh.errors import ModelError
 from outweigh.models.bundled import BUNDLED, checkpoint_folder
+from outweigh.models.packing import FAILURES
 from outweigh.models.precision import keep_head_in_float32
 
 PAD_TOKEN = "<|pad|>"
@@ -137,7 +138,7 @@ def reward_layer(model: nn.Module) -> nn.Linear:
 
 def reads_every_token(name: str | Path, *, trust_remote_code: bool = False) -> bool:
     """Whether the reward's layer reads each token of a text, as in causal models, not a text as a whole; told
-    from the configuration, without weights. True of architectures that can't be run so.
+    from the configuration, without weights. True of architectures that can't be run so, as DeBERTa.
 
     Raises:
         ModelError: nothing to load.
@@ -146,7 +147,7 @@ def reads_every_token(name: str | Path, *, trust_remote_code: bool = False) -> b
     with explained(name), quiet():
         config = AutoConfig.from_pretrained(resolve(name), trust_remote_code=trust_remote_code)
     config.num_labels = 1
-    with torch.device("meta"), torch.no_grad(), contextlib.suppress(RuntimeError, ValueError, TypeError):
+    with torch.device("meta"), torch.no_grad(), contextlib.suppress(*FAILURES):
         model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=trust_remote_code)
         reward_layer(model).register_forward_hook(lambda _, inputs, output: seen.append(output))
         model(input_ids=torch.ones(1, 2, dtype=torch.long))

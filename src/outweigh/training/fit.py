@@ -82,7 +82,7 @@ def fit(
 
     Raises:
         ConfigError: the configuration does not fit itself, the data, or the model, as loss_at tokens an
-            encoder; before one is loaded.
+            encoder; before one is loaded, where its configuration tells.
         TrainingError: the output has a model or checkpoints already, with `resume` of another training; or
             training ended without a finite loss.
         ModelError: the saved model does not give the trained model's rewards.
