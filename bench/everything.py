@@ -140,7 +140,7 @@ def main() -> None:
     for part, commands in (quick() if told.quick else full(told.repeats)).items():
         for script, *rest in commands if part in told.only else ():
             print(" ".join([part + ":", script, *rest]), flush=True)
-            found = printed(script, *rest)
+            found = list(printed(script, *rest))
             parts.setdefault(part, []).extend(found)
             whole = headed("bench", 0) | {"trl": version("trl"), "threads": os.environ.get("OMP_NUM_THREADS")}
             whole |= {"quick": told.quick, "parts": parts}

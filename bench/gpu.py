@@ -3,11 +3,12 @@
     python bench/gpu.py --repeats 3
     python bench/gpu.py --tiny
 
-Made for a GPU, where it was never run: none was there. Models are Llamas of random weights, texts random
-words, the tokenizer is SmolLM2's, which comes as a package; bf16 where the machine has it. What is measured
-is what bench/peers.py and bench/scoring.py measure. `share` is of what one product of the layers' size
-reaches, at 6 FLOP a weight and token in training, 2 in scoring, tokens counted as given: a way that computes
-a prompt once can pass 1. `--tiny` has sizes for a CPU. Prints JSON, a line a size, work and way.
+Models are Llamas of random weights, texts random words, the tokenizer is SmolLM2's, which comes as a package,
+or one in a folder; bf16 where the machine has it. What is measured is what bench/peers.py and
+bench/scoring.py measure, the trainings of a size in one process. `share` is of what one product of the
+layers' size reaches, at 6 FLOP a weight and token in training, 2 in scoring, tokens counted as given: a way
+that computes a prompt once can pass 1. `--tiny` has sizes for a CPU. Prints JSON, a line a size, work and
+way.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from packs import feed_forward
 from step_profile import product_rate
 
 from outweigh.models.batches import token_budget
@@ -35,48 +37,65 @@ class Size(NamedTuple):
     pairs: int
     batch: int
     shape: str  # tokens of prompt / response
+    prompts: int
     responses: int  # a prompt, scored
 
 
 SIZES = {
-    "0.5B": Size(1280, 20, 512, 32, "256/256", 16),
-    "1B": Size(1792, 24, 512, 32, "256/256", 16),
-    "3B": Size(2816, 30, 256, 32, "256/256", 16),
+    "0.5B": Size(1280, 20, 256, 8, "256/256", 16, 16),
+    "1B": Size(1792, 24, 128, 8, "256/256", 16, 16),
+    "3B": Size(2816, 30, 64, 8, "256/256", 8, 16),
 }
-TINY = {"tiny": Size(64, 2, 4, 2, "16/8", 2)}
+TINY = {"tiny": Size(64, 2, 4, 2, "16/8", 2, 2)}
 
 
-def printed(script: str, *told: str) -> list[dict[str, Any]]:
-    """What a bench beside this one prints, line by line.
+WORKS = ("reward", "dpo", "scoring")
+
+
+def printed(script: str, *told: str) -> Iterator[dict[str, Any]]:
+    """What a bench beside this one prints, line by line as it comes, but not what trainers log between.
 
     Raises:
-        SystemExit: it failed, with the end of what it said.
+        SystemExit: it failed; what it said stands in the standard error.
     """
     command = [sys.executable, str(HERE / script), *told]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{script} {' '.join(told)}: failed.\n{done.stderr[-3000:]}")
-    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        yield from (json.loads(line) for line in running.stdout if line.startswith('{"'))
+    if running.returncode:
+        raise SystemExit(f"{script} {' '.join(told)}: failed.")
 
 
-def lines(name: str, size: Size, repeats: int) -> Iterator[dict[str, Any]]:
+def lines(name: str, size: Size, told: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """A line for each work and way."""
     device = default_device()
     dtype = autocast_dtype(device) or torch.float32
     rate = product_rate(dtype, token_budget(device), size.hidden, device)
-    weights = size.layers * 12 * size.hidden**2  # 4 in attention, 3 * 8 / 3 in the feed-forward part
+    weights = size.layers * size.hidden * (4 * size.hidden + 3 * feed_forward(size.hidden))
     machine = torch.cuda.get_device_name() if device.type == "cuda" else device.type
     of_all = {"model": name, "device": machine, "dtype": str(dtype), "tflop_per_s": round(rate / 1e12, 2)}
-    model = ["--hidden", str(size.hidden), "--layers", str(size.layers), "--repeats", str(repeats)]
-    asked = ["--shape", size.shape, "--pairs", str(size.pairs), "--batch", str(size.batch)]
-    for line in printed("peers.py", *model, *asked):
-        yield of_all | line | {"share": round(6 * weights * line["tokens_a_second"] / rate, 3)}
-    asked = ["--shapes", size.shape, "--responses", str(size.responses)]
-    for line in printed("scoring.py", *model, *asked):
+    model = [f"--hidden={size.hidden}", f"--layers={size.layers}"]
+    model += [f"--repeats={told.repeats}", f"--tokenizer={told.tokenizer}"]
+    asked = [f"--data={told.data}" if told.data else f"--shape={told.shape or size.shape}"]
+    asked += [f"--pairs={size.pairs}", f"--batch={size.batch}"]
+    for work in told.work:
+        if work == "scoring":
+            yield from scored(of_all, weights / rate, model, size, told)
+        else:
+            for line in printed("peers.py", *model, *asked, f"--work={work}", "--together"):
+                yield of_all | line | {"share": round(6 * weights * line["tokens_a_second"] / rate, 3)}
+
+
+def scored(
+    of_all: dict[str, Any], seconds: float, model: list[str], size: Size, told: argparse.Namespace
+) -> Iterator[dict[str, Any]]:
+    """A line for each way to score; `seconds` is what the machine takes for one FLOP of each weight."""
+    asked = [f"--shapes={told.shape or size.shape}", f"--prompts={size.prompts}"]
+    for line in printed("scoring.py", *model, *asked, f"--responses={size.responses}"):
         for way, texts in line["texts_a_second"].items():
             tokens = texts * line["tokens"] / line["texts"]
             found = {"work": "scoring", "data": line["shape"], "way": way, "texts_a_second": texts}
-            found |= {"tokens_a_second": round(tokens), "share": round(2 * weights * tokens / rate, 3)}
+            found |= {"tokens_a_second": round(tokens), "share": round(2 * seconds * tokens, 3)}
             yield of_all | found | {"times_ours_is_faster": line["times_ours_is_faster"][way]}
 
 
@@ -87,10 +106,14 @@ def main() -> None:
     )
     parser.add_argument("--sizes", nargs="+", choices=list(SIZES), default=list(SIZES))
     parser.add_argument("--tiny", action="store_true", help="a model and texts for a CPU, in a minute")
+    parser.add_argument("--work", nargs="+", choices=WORKS, default=WORKS)
+    parser.add_argument("--shape", help="tokens of prompt / response, in place of each size's own")
+    parser.add_argument("--tokenizer", default="smollm2", help="a bundled one, a folder or a Hub name")
+    parser.add_argument("--data", type=Path, help="pairs to train on in place of random words")
     parser.add_argument("--repeats", type=int, default=3)
     told = parser.parse_args()
     for name, size in (TINY if told.tiny else {name: SIZES[name] for name in told.sizes}).items():
-        for line in lines(name, size, told.repeats):
+        for line in lines(name, size, told):
             print(json.dumps(line), flush=True)
 
 

@@ -43,11 +43,17 @@ def texts_of(data: Path, pairs: int, tokenizer: Any, max_tokens: int) -> list[li
     return [truncate(text, max_tokens).ids for text in encoded]
 
 
+def feed_forward(hidden: int) -> int:
+    """Width of the feed-forward part, 8 / 3 of the layer's, rounded up to 64: of odd sizes a GPU's products
+    take several times as long."""
+    return -(-hidden * 8 // 3 // 64) * 64
+
+
 def random_model(hidden: int, layers: int, tokenizer: Any) -> Any:
     """A Llama with a scalar head."""
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=hidden, intermediate_size=hidden * 8 // 3,
+        vocab_size=len(tokenizer), hidden_size=hidden, intermediate_size=feed_forward(hidden),
         num_hidden_layers=layers, num_attention_heads=hidden // 64, num_key_value_heads=hidden // 64,
         pad_token_id=tokenizer.pad_token_id, max_position_embeddings=1024,
     )  # fmt: skip
@@ -75,7 +81,7 @@ def take_step(
     how: dict[str, Any],
 ) -> None:
     """Nothing; forward and backward pass of pairs, chosen and rejected in turn, with no optimizer."""
-    with torch.autocast("cpu", dtype) if dtype else nullcontext():
+    with torch.autocast(how["device"].type, dtype) if dtype else nullcontext():
         reward = read_texts(model, layer, ids, **how).rewards
     pairwise_loss(reward[::2] - reward[1::2]).mean().backward()
     model.zero_grad()

@@ -4,7 +4,8 @@
     python bench/peers.py --work dpo --backbone smollm2
     python bench/peers.py --shape 256/64
 
-Each training is a process of its own, and the ways take turns. Timed are the optimizer steps, the first with
+Each training is a process of its own, or with `--together` all are one's, and a first round, in which kernels
+are compiled, does not count. The ways take turns. Timed are the optimizer steps, the first with
 its warming up among them, and what DPO asks of its reference; not loading, tokenising, evaluating, saving.
 Batches are drawn at random but for TRL's best settings, which group texts of like length. Without a backbone
 the model is a Llama of random weights, and with `--shape` texts are random words, so many tokens of prompt /
@@ -13,6 +14,7 @@ were given, whatever a way makes of them; memory is the GPU's where there is one
 """
 
 import argparse
+import gc
 import json
 import os
 import random
@@ -27,6 +29,7 @@ from typing import Any
 
 import datasets
 import torch
+from packs import feed_forward
 from trl.trainer.dpo_config import DPOConfig as PeerDPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
 from trl.trainer.reward_config import RewardConfig
@@ -144,14 +147,16 @@ def random_llama(told: argparse.Namespace, folder: str) -> None:
     """Nothing; a causal model with random weights and SmolLM2's tokenizer lies in the folder."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    tokenizer = load_tokenizer("smollm2")
+    tokenizer = load_tokenizer(told.tokenizer)
     config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=told.hidden, intermediate_size=told.hidden * 8 // 3,
+        vocab_size=len(tokenizer), hidden_size=told.hidden, intermediate_size=feed_forward(told.hidden),
         num_hidden_layers=told.layers, num_attention_heads=told.hidden // 64,
         num_key_value_heads=told.hidden // 64, max_position_embeddings=2048,
     )  # fmt: skip
     torch.manual_seed(0)
-    LlamaForCausalLM(config).save_pretrained(folder)
+    with default_device():
+        model = LlamaForCausalLM(config)
+    model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
@@ -190,6 +195,18 @@ def peak_gib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
 
 
+def one(told: argparse.Namespace, way: str, backbone: str) -> dict[str, float]:
+    """Of a training: its time, and the most memory that was held."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    seconds = ours(told, backbone) if way == OURS else theirs(told, backbone, PEERS[told.work][way])
+    found = {"seconds": seconds, "peak_gib": peak_gib()}
+    print(way, json.dumps(found), file=sys.stderr, flush=True)  # is there still if the rest is cut off
+    return found
+
+
 def measured(command: list[str]) -> dict[str, float]:
     """What a process of its own prints on its last line; it finds nothing that another one worked out."""
     with tempfile.TemporaryDirectory() as cache:
@@ -215,17 +232,14 @@ def main() -> None:
     parser.add_argument("--hidden", type=int, default=512)
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--backbone", help="a bundled model, a folder or a Hub name")
+    parser.add_argument("--tokenizer", default="smollm2", help="of the model of random weights")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--together", action="store_true", help="all in one process, after a first round")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     told = parser.parse_args()
     ways = [OURS, *PEERS[told.work]]
     if told.one:
-        seconds = (
-            ours(told, told.backbone)
-            if told.one == OURS
-            else theirs(told, told.backbone, PEERS[told.work][told.one])
-        )
-        return print(json.dumps({"seconds": seconds, "peak_gib": peak_gib()}))
+        return print(json.dumps(one(told, told.one, told.backbone)))
     found: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
     with tempfile.TemporaryDirectory() as folder:
         if not told.backbone:
@@ -237,9 +251,11 @@ def main() -> None:
         tokens = text_tokens(told, backbone)
         sizes = [f"--{name}={getattr(told, name)}" for name in ("work", "data", "pairs", "batch")]
         sizes += [f"--max-tokens={told.max_tokens}", f"--backbone={backbone}"]
+        first = {way: one(told, way, backbone)["seconds"] for way in ways if told.together}
         for _ in range(told.repeats):
             for way in ways:
-                found[way].append(measured([sys.executable, __file__, f"--one={way}", *sizes]))
+                alone = [sys.executable, __file__, f"--one={way}", *sizes]
+                found[way].append(one(told, way, backbone) if told.together else measured(alone))
     medians = {way: statistics.median(each["seconds"] for each in found[way]) for way in ways}
     for way in ways:
         rates = [told.pairs / each["seconds"] for each in found[way]]
@@ -252,6 +268,7 @@ def main() -> None:
             "tokens_a_second": round(tokens / medians[way]),
             "from_to": [round(min(rates), 2), round(max(rates), 2)],
             "times_ours_is_faster": round(medians[way] / medians[OURS], 2),
+            **({"first_round": round(told.pairs / first[way], 2)} if told.together else {}),
             "peak_gib": round(statistics.median(each["peak_gib"] for each in found[way]), 2),
         }
         print(json.dumps(line), flush=True)

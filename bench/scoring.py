@@ -126,6 +126,7 @@ def main() -> None:
     parser.add_argument("--spread", type=float, default=0.0, help="share by which lengths differ")
     parser.add_argument("--hidden", type=int, default=512)
     parser.add_argument("--layers", type=int, default=6)
+    parser.add_argument("--tokenizer", default="smollm2")
     parser.add_argument("--repeats", type=int, default=5)
     told = parser.parse_args()
     torch.manual_seed(0)

@@ -22,6 +22,7 @@ from outweigh.errors import ConfigError, ModelError
 from outweigh.models.packing import takes_packs
 from outweigh.models.policy import Policy, load_policy, log_probabilities
 from outweigh.models.rows import Trees
+from outweigh.training.collate import responses
 
 SHORT = TokenConfig(max_tokens=96)
 
@@ -125,7 +126,7 @@ def test_loss_and_gradients_are_those_of_trl_on_the_same_batch(
     config = configured(tiny_llama, reference=str(other_policy), beta=0.3, validation=0.0, **ours)
     fit_policy(PairSet.from_rows(wordy_pairs), config, tmp_path / "ours")
     batch, loss, gradient = first_batch[0]
-    ids = [part.tolist() for part in batch["ids"].split(batch["lengths"].tolist())]
+    ids = responses(batch)
     starts = batch["starts"].tolist()
     peer = trl.DPOTrainer(
         model=AutoModelForCausalLM.from_pretrained(tiny_llama, dtype=torch.float32),
@@ -154,7 +155,7 @@ def test_loss_and_gradients_are_those_of_trl_on_the_same_batch(
     slopes = {name: each.grad for name, each in peer.model.named_parameters()}
     assert set(slopes) == set(gradient)
     scale = max(slope.abs().max().item() for slope in slopes.values())
-    assert max((gradient[name] - slopes[name]).abs().max().item() for name in slopes) < 1e-4 * scale
+    assert max((gradient[name].cpu() - slopes[name]).abs().max().item() for name in slopes) < 1e-4 * scale
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])

@@ -17,7 +17,7 @@ def told_by(script, *told):
         [sys.executable, str(BENCH / script), *map(str, told)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"')]
 
 
 def test_the_command_for_gpus_runs_on_a_cpu():
@@ -31,6 +31,13 @@ def test_the_command_for_gpus_runs_on_a_cpu():
     one, other, _ = (line for line in lines if line["work"] == "reward")
     ratio = one["pairs_a_second"] / other["pairs_a_second"]
     assert one["tokens_a_second"] / other["tokens_a_second"] == pytest.approx(ratio, rel=0.02)
+
+
+def test_forms_of_attention_are_measured_where_a_cpu_has_them():
+    lines = told_by("gpu_attention.py", "--tiny")
+    assert [line["work"] for line in lines] == ["attention", "layout", "encoder", "encoder"]
+    assert max(lines[0]["apart"]) < 2e-2
+    assert all(line["both_ms"] > line["forward_ms"] > 0 for line in lines if "both_ms" in line)
 
 
 def test_everything_is_measured_written_and_drawn(tmp_path):

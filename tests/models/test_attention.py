@@ -1,5 +1,7 @@
 """Of one pack, attention in every form is the same."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from torch.nn.attention.flex_attention import flex_attention
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from outweigh.data.packs import packs_of
-from outweigh.models.attention import ROUND, How, TreeLayout
+from outweigh.models.attention import ROUND, How, RowLayout, TreeLayout, flash
 
 CPU = torch.device("cpu")
 FILLER = 7
@@ -41,6 +43,41 @@ def test_flex_attention_sees_what_the_plain_form_sees(dtype, apart, sinks):
     torch.testing.assert_close(found[:, :, :tokens], plain[:, :, :tokens], rtol=apart, atol=apart)
     fused = TreeLayout(pack, FILLER, CPU, plain=False).attend(query, key, value, how)
     torch.testing.assert_close(fused[:, :, :tokens], plain[:, :, :tokens], rtol=apart, atol=apart)
+
+
+def flash_in_turn(q, k, v, q_begin, k_begin, most_q, most_k, dropout, causal, debug, *, scale):
+    """What torch's flash attention for texts of unlike lengths does, which no CPU has, a text at a time."""
+    assert not dropout and not debug
+    assert most_q == q_begin.diff().max() and most_k == k_begin.diff().max()
+    found = []
+    for (q0, q1), (k0, k1) in zip(pairwise(q_begin.tolist()), pairwise(k_begin.tolist()), strict=True):
+        query, key, value = (each.transpose(0, 1) for each in (q[q0:q1], k[k0:k1], v[k0:k1]))
+        key, value = (each.repeat_interleave(len(query) // len(each), 0) for each in (key, value))
+        score = query @ key.mT * (query.shape[2] ** -0.5 if scale is None else scale)
+        seen = torch.ones(q1 - q0, k1 - k0, dtype=torch.bool).tril(k1 - k0 - (q1 - q0))
+        score = score.masked_fill(~seen, -torch.inf) if causal else score
+        found.append((score.softmax(-1) @ value).transpose(0, 1))
+    return (torch.cat(found),)
+
+
+@pytest.mark.parametrize("kind", ["trees", "texts alone", "rows"])
+@pytest.mark.parametrize("filler", [0, FILLER])
+def test_flash_attention_is_told_which_queries_see_which_keys(kind, filler, monkeypatch):
+    monkeypatch.setattr(torch.ops.aten, "_flash_attention_forward", flash_in_turn)
+    lengths = [30, 21, 9, 8]
+    if kind == "rows":
+        tokens, plain = sum(lengths), RowLayout([np.array(lengths)], filler, CPU, plain=True)
+    else:
+        pack = a_pack() if kind == "trees" else packs_of([[*range(size)][::-1] for size in lengths], 1000)[0]
+        tokens, plain = len(pack.ids), TreeLayout(pack, filler, CPU, plain=True)
+    assert (plain.spans.keys is None) == (kind != "trees")
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(1, heads, tokens + filler, 8) for heads in (6, 2, 2))
+    how = How(scale=0.3)
+    found = flash(query, key, value, plain, how)
+    assert found.shape == query.shape
+    expected = plain.attend(query, *(each.repeat_interleave(3, 1) for each in (key, value)), how)
+    torch.testing.assert_close(found[:, :, :tokens], expected[:, :, :tokens], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("learns", [True, False])

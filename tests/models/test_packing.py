@@ -38,7 +38,7 @@ from outweigh.models.loading import head_of, load_classifier, load_tokenizer, re
 from outweigh.models.packing import EAGER_TOKENS, choose_attention, takes_packs
 from outweigh.models.policy import log_probabilities
 from outweigh.models.reward import RewardModel
-from outweigh.models.rows import Trees, row_places
+from outweigh.models.rows import Rows, Trees, row_places
 from outweigh.training.config import TrainConfig
 from outweigh.training.method import trainable
 
@@ -298,11 +298,12 @@ def test_an_encoder_that_takes_no_rows_is_padded_as_before_and_that_is_said(name
     assert "takes no packs, " in caplog.text
 
 
-def test_an_encoder_is_padded_to_score_and_on_a_gpu_and_says_nothing(tiny_bert, caplog):
+def test_an_encoder_is_padded_to_score_and_on_a_gpu_in_full_precision_and_says_nothing(tiny_bert, caplog):
     model = load_classifier(tiny_bert, load_tokenizer(tiny_bert))
     layer = reward_layer(model)
     assert takes_packs(model, layer, 256) is None
-    assert choose_attention(model, layer, torch.device("cuda"), torch.bfloat16, 256) is None
+    assert choose_attention(model, layer, torch.device("cuda"), None, 256) is None
+    assert isinstance(choose_attention(model, layer, torch.device("cuda"), torch.bfloat16, 256), Rows)
     assert not caplog.records
 
 

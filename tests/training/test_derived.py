@@ -139,7 +139,7 @@ def test_a_validation_part_is_scored_in_parts_and_gives_the_same(
     config = configured(tiny_llama, validation=0.4)
     logs = []
     for items in (2048, 7):
-        monkeypatch.setattr("outweigh.training.trainer.EVALUATED", items)
+        monkeypatch.setattr("outweigh.training.evaluating.EVALUATED", items)
         told = fit(PairSet.from_rows(wordy_pairs), config, tmp_path / str(items)).results["log"]
         logs.append([each for each in told if "eval_log_loss" in each][-1])
     assert logs[0]["eval_pairs"] == logs[1]["eval_pairs"] == 24

@@ -1,6 +1,6 @@
 """The trainer that knows pairs, with a policy whose reward is beta log(policy / reference)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import datasets
@@ -40,7 +40,7 @@ class PolicyTrainer(PairTrainer):
         stored = {name: columns[name] for name in self.objective.needs if name in columns}
         self.data_collator = Collator({**stored, **both})
 
-    def views(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Seen:
+    def views(self, model: nn.Module, batch: Mapping[str, Any]) -> Seen:
         """Implicit rewards of a batch's responses, in nats."""
         ids = responses(batch)
         with self.accelerator.autocast():
@@ -48,14 +48,19 @@ class PolicyTrainer(PairTrainer):
         reference = (batch["column_reference_chosen"], batch["column_reference_rejected"])
         ratio_R = policy_R - torch.stack(reference, 1).flatten()
         if self.average:
-            ratio_R = ratio_R / (batch["lengths"] - batch["starts"]).clamp(min=1)
+            said_R = np.maximum(batch["lengths"] - batch["starts"], 1)
+            ratio_R = ratio_R / torch.from_numpy(said_R).to(ratio_R.device)
         return Seen(self.beta * ratio_R[None])
 
-    def _how(self) -> dict[str, Any]:
-        how = super()._how()
-        if not self.is_sharded:
-            how["max_tokens"] = policy_tokens(self.args.device, self.vocabulary)
-        return how
+    def rewards(self, model: nn.Module, ids: Sequence[Sequence[int]]) -> Tensor:
+        """Of whole texts, beta log policy alone, (R,) in nats."""
+        with self.accelerator.autocast():
+            return self.beta * log_probabilities(model, ids, [0] * len(ids), **self._how())
+
+    @property
+    def pass_tokens(self) -> int:
+        """As of reward models, where the vocabulary's logits fit, too."""
+        return self._pass_tokens or policy_tokens(self.args.device, self.vocabulary)
 
     @torch.no_grad()
     def gaps(self, dataset: datasets.Dataset) -> np.ndarray:

@@ -28,9 +28,11 @@ ROUND = 64
 product has to be prepared there, in milliseconds, and is then kept, in hundreds of KB."""
 ROUND_GROUP = 32
 """And those of the longest text of a group that an encoder's attention takes at once, for the same reason."""
-FLEX_TYPES = (torch.bfloat16, torch.float16, torch.float32)
+HALF: tuple[torch.dtype, ...] = (torch.bfloat16, torch.float16)
+FLASH_SIZES = range(8, 257, 8)
+"""The sizes of a head that torch's flash attention takes."""
 FLEX_SIZE = 16
-"""The least size of a head, and the types, that FlexAttention's kernels take."""
+"""The least size of a head that FlexAttention's kernels take."""
 NOT_DONE = ("softcap", "position_bias")
 """What some architectures add to attention: capped scores, biases by distance."""
 
@@ -44,8 +46,26 @@ class How(NamedTuple):
     """A score of each head, (heads,), that takes its share of the softmax and gives nothing for it."""
 
 
+class Spans(NamedTuple):
+    """Where each of S texts has its queries and its keys, for attention that takes unlike lengths."""
+
+    keys: Tensor | None  # (K,) where in the row the keys stand, text after text; None: as the row has them
+    query_begin: Tensor  # int32 (S + 1,) in the row, and where it ends
+    key_begin: Tensor  # int32 (S + 1,) among the K
+    most_queries: int
+    most_keys: int
+
+
 class Layout(Protocol):
     """Which tokens of a row each token sees."""
+
+    causal: bool
+    """A token sees what its text has before it, and itself; else its text both ways."""
+
+    @property
+    def spans(self) -> Spans:
+        """The same as flash attention is told it."""
+        ...
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, how: How) -> Tensor:
         """Attention within each text of the row: (1, heads, T, D) each, and so returned."""
@@ -56,12 +76,15 @@ class TreeLayout:
     """Where the trees of a pack stand, then `filler` tokens of none, like each other; a token sees what its
     text has before it, and itself.
 
-    Where `plain`, attention is matrix products and a softmax, else torch's fused one; on CUDA it is
-    FlexAttention where that takes what it is given, which was never run: no GPU was there.
+    Where `plain`, attention is matrix products and a softmax, else torch's fused one, or on CUDA
+    FlexAttention, where that takes what it is given.
     """
+
+    causal = True
 
     def __init__(self, pack: Pack, filler: int, device: torch.device, *, plain: bool) -> None:
         self.trees = pack.trees
+        self._pack = pack
         self._filler = filler
         self._plain = plain
         # The first text of a tree together with what it shares, then what each other one has of its own
@@ -92,9 +115,7 @@ class TreeLayout:
         A tree's first text is attended at once with what it shares; what each other one has of its own
         attends to the shared keys and to its own. No token is laid out twice but for those keys.
         """
-        # autocast leaves them in float32 after rotary positions, to cast them anew in each product
-        query, key = query.to(value.dtype), key.to(value.dtype)
-        if query.is_cuda and not how.dropout and query.dtype in FLEX_TYPES and query.shape[3] >= FLEX_SIZE:
+        if query.is_cuda and query.dtype in HALF and not how.dropout and query.shape[3] >= FLEX_SIZE:
             return self.flexible(query, key, value, how, _compiled_flex())
         sizes = [*self.segments, self._filler]
         parts = iter(zip(*(each.split(sizes, dim=2) for each in (query, key, value)), strict=True))
@@ -140,6 +161,15 @@ class TreeLayout:
         return torch.cat(found, dim=2)[:, :, :own]
 
     @cached_property
+    def spans(self) -> Spans:
+        """For all layers: a tree's first text has queries for what it shares, too, each has all its keys."""
+        texts = self._pack.rows()
+        keys = np.concatenate([*texts, len(self._pack.ids) + np.arange(self._filler)])
+        own, whole = [*self.segments, self._filler], [*map(len, texts), self._filler]
+        is_alone = all(len(tree.own) == 1 for tree in self.trees)
+        return spans_of(own, whole, None if is_alone else keys, self._device)
+
+    @cached_property
     def blocks(self) -> BlockMask:
         """Which blocks of tokens see which, for all layers."""
         whose = _whose(self.trees, self._filler)
@@ -165,6 +195,41 @@ class TreeLayout:
         # exp(lse) is the sum that the softmax divides by, to which the sink adds exp(sink)
         share: Tensor = (seen.lse - how.sinks[:, None]).sigmoid()
         return found * share[..., None].to(found.dtype)
+
+
+def spans_of(
+    queries: Sequence[int], keys: Sequence[int], places: NDArray[np.int64] | None, device: torch.device
+) -> Spans:
+    """Of texts with so many queries and keys each, whose keys stand at `places` in the row."""
+    query_begin, key_begin = (
+        torch.from_numpy(np.cumsum([0, *filter(None, each)], dtype=np.int32)).to(device)  # filler may be none
+        for each in (queries, keys)
+    )
+    source = None if places is None else torch.from_numpy(places).to(device)
+    return Spans(source, query_begin, key_begin, max(queries), max(keys))
+
+
+def takes_flash(query: Tensor, how: How) -> bool:
+    """Whether flash attention computes this: on CUDA, in half precision, without sinks."""
+    taken = query.is_cuda and query.dtype in HALF and query.shape[3] in FLASH_SIZES
+    return taken and how.sinks is None
+
+
+def flash(query: Tensor, key: Tensor, value: Tensor, layout: Layout, how: How) -> Tensor:
+    """Attention (1, heads, T, D) of each text's queries, which are its last, to its keys, of which several
+    heads may share one.
+
+    By the operation below torch's own varlen_attn, which knows no dropout and has 0.5 ms a call of its own.
+    """
+    spans = layout.spans
+    q, k, v = (each[0].transpose(0, 1) for each in (query, key, value))
+    if spans.keys is not None:
+        k, v = k.index_select(0, spans.keys), v.index_select(0, spans.keys)
+    begins = (spans.query_begin, spans.key_begin, spans.most_queries, spans.most_keys)
+    found: Tensor = torch.ops.aten._flash_attention_forward(
+        q, k, v, *begins, how.dropout, layout.causal, False, scale=how.scale
+    )[0]
+    return found.transpose(0, 1)[None]
 
 
 def _whose(trees: Sequence[Tree], filler: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -198,15 +263,29 @@ class RowLayout:
     fused one.
     """
 
+    causal = False
+
     def __init__(
         self, groups: Sequence[NDArray[np.int64]], filler: int, device: torch.device, *, plain: bool
     ) -> None:
         self._filler = filler
         self._plain = plain
-        self._groups, start = [], 0
-        for length_B in groups:
-            self._groups.append(_group(length_B, start, device))
+        self._lengths = groups
+        self._device = device
+
+    @cached_property
+    def spans(self) -> Spans:
+        """For all layers."""
+        lengths = [*np.concatenate(self._lengths).tolist(), self._filler]
+        return spans_of(lengths, lengths, None, self._device)
+
+    @cached_property
+    def _groups(self) -> list[_Group]:
+        found, start = [], 0
+        for length_B in self._lengths:
+            found.append(_group(length_B, start, self._device))
             start += int(length_B.sum())
+        return found
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, how: How) -> Tensor:
         """As `Layout` has it.
@@ -272,6 +351,12 @@ def packed_attention(
             module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs
         )
     groups, how = query.shape[1] // key.shape[1], How(scaling, dropout, s_aux)
+    if (
+        layout is not None
+    ):  # autocast leaves them in float32 after rotary positions: cast once, not in each use
+        query, key = query.to(value.dtype), key.to(value.dtype)
+        if takes_flash(query, how):
+            return flash(query, key, value, layout, how).transpose(1, 2).contiguous(), None
     key, value = repeat_kv(key, groups), repeat_kv(value, groups)
     found = (
         _masked(query, key, value, attention_mask, how)

@@ -40,7 +40,9 @@ def takes_packs(
     The model then attends by `PACKED`; else it is as it was, which is said of a model that reads every token.
     `dtype` is what autocast computes products in.
     """
-    return _packing(model, partial(_of_layer, model, layer), max_tokens, _scored(model.device, dtype))
+    trees, look = _scored(model.device, dtype), partial(_of_layer, model, layer)
+    rows = partial(_rows, model, layer, trees.plain) if _takes_flash(model.device, dtype) else None
+    return _packing(model, look, max_tokens, trees, rows)
 
 
 def backbone_packs(model: Any, max_tokens: int, dtype: torch.dtype | None = None) -> Packing | None:
@@ -59,17 +61,24 @@ def choose_attention(
 ) -> Packing | None:
     """How texts go through the model in training, None for padded; sets the attention that is fastest.
 
-    A causal model takes packs where it can, on a CPU an encoder rows; on a GPU those were never measured.
+    A causal model takes packs where it can, an encoder rows, but on a GPU in full precision, where flash
+    attention, which rows pay by, is not to be had.
     A CPU in bfloat16 takes the plain matrix form, but for long texts, whose scores the backward pass keeps:
     torch's fused attention is slow there, half of a training step (bench/attention.py). The same function is
     computed, with other rounding. No packs at all where not `packed`.
     """
     trees = _learnt(device, dtype) if max_tokens <= EAGER_TOKENS else Trees()
-    rows = partial(_rows, model, layer, trees.plain) if device.type == "cpu" else None
+    pays = device.type == "cpu" or _takes_flash(device, dtype)
+    rows = partial(_rows, model, layer, trees.plain) if pays else None
     packs = _packing(model, partial(_of_layer, model, layer), max_tokens, trees, rows) if packed else None
     if packs is None and trees.plain:
         model.set_attn_implementation("eager")
     return packs
+
+
+def _takes_flash(device: torch.device, dtype: torch.dtype | None) -> bool:
+    """Whether attention can be flash attention, by which texts of unlike lengths in a row cost no more."""
+    return device.type == "cuda" and dtype is torch.bfloat16
 
 
 def _learnt(device: torch.device, dtype: torch.dtype | None) -> Trees:

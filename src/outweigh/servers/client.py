@@ -1,5 +1,6 @@
 """A server that is asked over HTTP, several things at a time, as often as it allows."""
 
+import json
 import logging
 import math
 import os
@@ -69,7 +70,9 @@ class Server:
                 raise ServerRefusal(said)
             raise ServerError(said + (" Is the key right?" if answer.status_code in (401, 403) else ""))
         try:
-            found = answer.json()
+            found = json.loads(
+                answer.content
+            )  # answer.json() reads as whatever JSON library is installed does
         except ValueError:
             found = None
         if not isinstance(found, dict):

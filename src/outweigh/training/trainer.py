@@ -6,10 +6,10 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
-import datasets
 import numpy as np
 import torch
 from accelerate.utils import gather_object
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from outweigh.errors import ConfigError
@@ -17,17 +17,15 @@ from outweigh.models.batches import forwards, read_texts, run_forward, token_bud
 from outweigh.models.packing import choose_attention
 from outweigh.objectives.listwise import plackett_luce
 from outweigh.objectives.sources import AUXILIARY, LIVE, OF_STEP, Bound
-from outweigh.training.checkpoints import WholeCheckpoints
-from outweigh.training.collate import Collator, parts, responses
+from outweigh.training.collate import Batch, Collator, counted, counted_first, parts, responses
 from outweigh.training.contrast import Contrast
+from outweigh.training.evaluating import EvaluatingTrainer
+from outweigh.training.memory import fitting_tokens
 from outweigh.training.meta import MetaStep
 from outweigh.training.objective import Objective
 from outweigh.training.repeats import counted_before, counted_rows, mark_repeats
 from outweigh.training.tokenwise import TokenGaps, mean_by_pair, token_gaps
 from outweigh.training.window import Window
-
-EVALUATED = 2048
-"""Items whose tokens and rewards are in memory at once."""
 
 
 class Seen(NamedTuple):
@@ -46,7 +44,7 @@ class _Whole(NamedTuple):
     before: int  # responses of the devices before this one
 
 
-class PairTrainer(WholeCheckpoints):
+class PairTrainer(EvaluatingTrainer):
     """Trains a model whose `logits` are rewards on items of K responses.
 
     A step's loss is the sum over its items divided by their number, over all devices and accumulated
@@ -90,6 +88,8 @@ class PairTrainer(WholeCheckpoints):
             max_tokens,  # of a text
             packed=not (self.is_sharded or self.args.torch_compile),  # which would compile each layout anew
         )
+        self._text_tokens = min(max_tokens, 256)
+        self._pass_tokens: int | None = None  # of a forward with its backward pass, once known
         self._window = Window()
         self._whole: _Whole | None = None  # where the step takes several batches
         self.first_pass_seconds = 0.0
@@ -102,23 +102,24 @@ class PairTrainer(WholeCheckpoints):
     def compute_loss(
         self,
         model: nn.Module,
-        inputs: dict[str, Tensor],
+        inputs: Batch,
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """The share of the step's loss that these items bring, so that shares add up over devices."""
         seen = self.views(model, inputs)
-        loss_B = self.loss(seen, inputs)[inputs["counted"]]
+        loss_B = counted(self.loss(seen, inputs), inputs["counted"])
         items = len(loss_B) if num_items_in_batch is None else num_items_in_batch
         loss = loss_B.sum() / items
         if self.contrast is not None and seen.features is not None:
-            counted_R = inputs["counted"].repeat_interleave(2)
+            counted_R = inputs["counted"].repeat(2)
             whole, start = self._features_of_step(seen.features, counted_R, inputs)
-            loss = loss + self.contrast.term(seen.features[:, counted_R], whole, start, beside=loss)
+            own = counted(seen.features.transpose(0, 1), counted_R).transpose(0, 1)
+            loss = loss + self.contrast.term(own, whole, start, beside=loss)
         loss = loss * self.accelerator.num_processes  # DDP averages gradients over processes
         return (loss, {"rewards": seen.rewards[0]}) if return_outputs else loss
 
-    def loss(self, seen: Seen, batch: Mapping[str, Tensor]) -> Tensor:
+    def loss(self, seen: Seen, batch: Mapping[str, Any]) -> Tensor:
         """Loss of each item, (B,) in nats: the mean over views, and over tokens where it is at every one."""
         reward_VR = seen.rewards
         if self.objective.listwise:
@@ -142,9 +143,9 @@ class PairTrainer(WholeCheckpoints):
             share = views if "step_sum" in term.needs else 1  # a step has as many pairs as it has, seen twice
             found = term.function(chosen, rejected, *(columns[need] for need in term.needs))
             loss = loss + coefficient / share * found
-        counted = batch["counted"].nonzero().squeeze(1)  # of the first view
-        each = {key: value[counted] if isinstance(value, Tensor) else value for key, value in given.items()}
-        self._window.add((chosen - rejected)[counted], each)
+        first_view = partial(counted_first, counted_B=batch["counted"])
+        each = {name: first_view(value) for name, value in given.items()}
+        self._window.add(first_view(chosen - rejected), each)
         return loss.view(views, -1).mean(0)
 
     def _pairwise(self, gap: Tensor, given: Mapping[str, Tensor | float], tokens: TokenGaps | None) -> Tensor:
@@ -155,9 +156,7 @@ class PairTrainer(WholeCheckpoints):
         }
         return mean_by_pair(self.objective.function(tokens.gap, **at_tokens), tokens)
 
-    def _columns(
-        self, chosen: Tensor, rejected: Tensor, batch: Mapping[str, Tensor], views: int
-    ) -> dict[str, Tensor]:
+    def _columns(self, chosen: Tensor, rejected: Tensor, batch: Mapping[str, Any], views: int) -> Batch:
         """What the sources need, of every view: the batch's columns, and what only the trainer knows."""
         known = {"gap": chosen - rejected, "step": torch.tensor(self.state.global_step)}
         known["item"] = batch["item"].repeat(views)
@@ -165,7 +164,7 @@ class PairTrainer(WholeCheckpoints):
         if not {*OF_STEP}.isdisjoint(needs):
             own = torch.stack([chosen, rejected], 1)
             if self._whole is None:
-                reward_S2 = counted_rows(self.accelerator, own, batch["counted"].repeat(views))
+                reward_S2 = counted_rows(self.accelerator, own, np.tile(batch["counted"], views))
             else:
                 reward_S2 = self._whole.reward
             known |= {"step_gap": reward_S2[:, 0] - reward_S2[:, 1], "step_sum": reward_S2.sum(1)}
@@ -182,13 +181,15 @@ class PairTrainer(WholeCheckpoints):
     ) -> tuple[list[Any], Tensor | int | None]:
         """The step's batches; before them what the step needs beforehand: MetaRM's move, or all its gaps."""
         batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if batches and self._pass_tokens is None:
+            self._pass_tokens = self._fitting(batches[0]["ids"])
         if batches and self.meta is not None:
             self.meta.ascend(self, batches, items)
         self._whole = self._first_pass(batches)
         return batches, items
 
     def training_step(
-        self, model: nn.Module, inputs: dict[str, Tensor], num_items_in_batch: Tensor | int | None = None
+        self, model: nn.Module, inputs: Batch, num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
         """A batch's loss and gradient; after the step's last one the weights are where they were."""
         step, items = super().training_step, num_items_in_batch
@@ -197,7 +198,7 @@ class PairTrainer(WholeCheckpoints):
             self.meta.settle(self)
         return loss
 
-    def _parts(self, batch: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+    def _parts(self, batch: Batch) -> list[Batch]:
         """What a backward pass each is made of, so that memory is a forward's and not the batch's; devices,
         which would wait for each other, and losses that need the whole step have one."""
         alone = self.accelerator.num_processes == 1 and not self.is_sharded
@@ -210,7 +211,7 @@ class PairTrainer(WholeCheckpoints):
         """True where an item's loss depends on the other items."""
         return not {*OF_STEP}.isdisjoint(self.objective.needs) or self.contrast is not None
 
-    def gradient(self, batches: Sequence[dict[str, Tensor]], items: Tensor | int | None) -> list[Tensor]:
+    def gradient(self, batches: Sequence[Batch], items: Tensor | int | None) -> list[Tensor]:
         """Of the step's loss at the present weights, under the dropout that training will draw."""
         sums, self._whole = self._window.sums.clone(), self._first_pass(batches)
         model = self.accelerator.unwrap_model(self.model_wrapped, keep_fp32_wrapper=False)
@@ -247,23 +248,23 @@ class PairTrainer(WholeCheckpoints):
             yield
 
     @torch.no_grad()
-    def _first_pass(self, batches: Sequence[dict[str, Tensor]]) -> _Whole | None:
+    def _first_pass(self, batches: Sequence[Batch]) -> _Whole | None:
         """What the step's loss needs of all its pairs; None where it needs nothing or one batch has all."""
         if len(batches) < 2 or not self._needs_step:
             return None
         started = time.monotonic()
-        rewards, features, counted, samples, count = [], [], [], [], 0
+        rewards, features, counts, samples, count = [], [], [], [], 0
         with self.same_dropout_after():
             for batch in batches:
                 reward_VR, feature_VRH, _ = self.views(self.model_wrapped, batch)
                 rewards.append(reward_VR.reshape(-1, 2))
                 features += [] if feature_VRH is None else [feature_VRH.transpose(0, 1)]
-                counted.append(batch["counted"].repeat(len(reward_VR)))
-                samples.append(batch["counted"].repeat_interleave(2))
-                batch["start"] = torch.tensor(count)  # of its responses among the device's
+                counts.append(np.tile(batch["counted"], len(reward_VR)))
+                samples.append(batch["counted"].repeat(2))
+                batch["start"] = count  # of its responses among the device's
                 count += reward_VR.shape[1]
         whole = partial(counted_rows, self.accelerator)
-        reward, sample = whole(torch.cat(rewards), torch.cat(counted)), torch.cat(samples)
+        reward, sample = whole(torch.cat(rewards), np.concatenate(counts)), np.concatenate(samples)
         found = _Whole(
             reward,
             whole(torch.cat(features), sample) if features else None,
@@ -273,26 +274,26 @@ class PairTrainer(WholeCheckpoints):
         return found
 
     def _features_of_step(
-        self, feature_VRH: Tensor, counted_R: Tensor, batch: Mapping[str, Tensor]
+        self, feature_VRH: Tensor, counted_R: NDArray[np.bool_], batch: Mapping[str, Any]
     ) -> tuple[Tensor, int]:
         """The features of all the step's responses, (responses, views, H), and where the batch's begin."""
         if self._whole is None or self._whole.features is None:
             own = feature_VRH.detach().transpose(0, 1).contiguous()
             whole = counted_rows(self.accelerator, own, counted_R)
             return whole, counted_before(self.accelerator, counted_R)
-        return self._whole.features, self._whole.before + int(batch["start"])
+        return self._whole.features, self._whole.before + batch["start"]
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """6 a parameter and token: forward 2, backward 4, the rule of thumb of Kaplan et al. 2020."""
         parameters = sum(each.numel() for each in self.model_wrapped.parameters())
-        return 6 * parameters * int(inputs["ids"].numel())
+        return 6 * parameters * len(inputs["ids"])
 
     def rewards(self, model: nn.Module, ids: Sequence[Sequence[int]]) -> Tensor:
         """Rewards of texts, (R,) float32, with gradient where that is on."""
         with self.accelerator.autocast():  # around all forwards, so that weights are cast once a step
             return read_texts(model, self.layer, ids, **self._how()).rewards
 
-    def views(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Seen:
+    def views(self, model: nn.Module, batch: Mapping[str, Any]) -> Seen:
         """What the model says of a batch in one view; with a contrastive term in two."""
         ids = responses(batch)
         with self.accelerator.autocast():
@@ -307,12 +308,25 @@ class PairTrainer(WholeCheckpoints):
         both = torch.stack([one.rewards, other.rewards])
         return Seen(both, torch.stack([one.features, other.features]))
 
+    def _fitting(self, id_T: NDArray[np.int64]) -> int:
+        if self.is_sharded:
+            return self.pass_tokens
+        rewards = partial(self.rewards, self.accelerator.unwrap_model(self.model_wrapped))
+        with self.same_dropout_after():
+            few = self._text_tokens
+            return fitting_tokens(rewards, id_T, few, self.trainable(), self.args.device, self.pass_tokens)
+
+    @property
+    def pass_tokens(self) -> int:
+        """Of a forward with its backward pass: as the device's memory has room, once that was looked at."""
+        return self._pass_tokens or token_budget(self.args.device)
+
     def _how(self) -> dict[str, Any]:
         # A sharded model gathers its weights in each forward, in which every device takes part: one forward
         return {
             "pad_token": self.pad_token,
             "device": self.args.device,
-            "max_tokens": None if self.is_sharded else token_budget(self.args.device),
+            "max_tokens": None if self.is_sharded else self.pass_tokens,
             "packs": self.packs,
         }
 
@@ -333,38 +347,6 @@ class PairTrainer(WholeCheckpoints):
             for term in (self.meta, self.contrast):
                 logs |= {name: float(value) for name, value in term.seen.items()} if term else {}
         super().log(logs, start_time)
-
-    def evaluate(
-        self,
-        eval_dataset: datasets.Dataset | None = None,
-        ignore_keys: list[str] | None = None,
-        metric_key_prefix: str = "eval",
-    ) -> dict[str, float]:
-        """Accuracy and log loss over all pairs of the items: each better-ranked response and each worse."""
-        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
-        gap = self.gaps(dataset)
-        metrics = {
-            f"{metric_key_prefix}_accuracy": float(np.mean((gap > 0) + (gap == 0) / 2)),
-            f"{metric_key_prefix}_log_loss": float(np.mean(np.logaddexp(0, -gap))),
-            f"{metric_key_prefix}_pairs": float(len(gap)),
-            f"{metric_key_prefix}_gap": float(gap.mean()),
-            f"{metric_key_prefix}_gap_std": float(gap.std()),
-        }
-        self.log(metrics)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        return metrics
-
-    def gaps(self, dataset: datasets.Dataset) -> np.ndarray:
-        """Gap of each pair of the items, float64, in nats."""
-        gaps = []
-        for part in dataset.iter(EVALUATED):
-            ids = [response for responses in part["response_ids"] for response in responses]
-            rewards = iter(self.score_ids(ids))
-            for ranks in part["ranks"]:
-                reward = np.array([next(rewards) for _ in ranks])
-                rank = np.array(ranks)
-                gaps.append((reward[:, None] - reward[None, :])[rank[:, None] < rank[None, :]])
-        return np.concatenate(gaps)
 
     @torch.no_grad()
     def score_ids(self, ids: Sequence[Sequence[int]]) -> np.ndarray:
@@ -389,8 +371,3 @@ class PairTrainer(WholeCheckpoints):
         for batch, reward in gather_object(scored) if world > 1 else scored:
             rewards[batch] = reward
         return rewards
-
-    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
-        best: bool = super()._determine_best_metric(metrics, trial)
-        self.control.should_save |= best and self.keeps_best  # on disk whatever the rhythm of the checkpoints
-        return best
