@@ -13,10 +13,12 @@ import json, sys
 from pathlib import Path
 from outweigh.data.config import TokenConfig
 from outweigh.data.pairs import PairSet
+from outweigh.models import batches
 from outweigh.training.config import ContrastConfig, MetaConfig, TrainConfig
 from outweigh.training.fit import fit
 
 rows, settings, out = *(json.loads(Path(each).read_text()) for each in sys.argv[1:3]), sys.argv[3]
+batches.CPU_TOKENS = settings.pop("pass_tokens", batches.CPU_TOKENS)
 settings |= {"contrast": ContrastConfig(**settings.pop("contrast", {}))}
 settings |= {"meta": MetaConfig(**settings.pop("meta", {}))}
 config = TrainConfig(
@@ -46,12 +48,14 @@ SIMCSE = PLAIN_STEPS | {"contrast": {"kind": "simcse", "coefficient": 1.0}}
 SWAV = PLAIN_STEPS | {"contrast": {"kind": "swav", "coefficient": 1.0}}
 SETTINGS = {
     "plain": {},
+    "in parts": {"pass_tokens": 300},  # in half of the steps not as many in each process
     "batch margin": {"margin": "batch"},
     "batch margin, accumulated": {"margin": "batch", "device_pairs": 2},
     "batch sum, accumulated": {"auxiliary": {"batch-sum": 0.5}, "device_pairs": 2},
     "simcse, accumulated": SIMCSE | {"device_pairs": 2},
     "swav": SWAV,
-    "metarm, accumulated": {"meta": {"rho": 0.05, "responses": 3, "prompts": 5}, "device_pairs": 2},
+    "metarm, accumulated, in parts": {"pass_tokens": 60}
+    | {"meta": {"rho": 0.05, "responses": 3, "prompts": 5}, "device_pairs": 2},
 }
 
 
@@ -66,10 +70,12 @@ def test_two_processes_train_the_model_that_one_trains(tiny_llama, lively_bert, 
         shifted = [{"prompt": f"Ask {n}.", "responses": [f"{n}.", "Please.", "Now!"]} for n in range(9)]
         (tmp_path / "shifted.jsonl").write_text("".join(json.dumps(row) + "\n" for row in shifted))
         settings["meta"] = settings["meta"] | {"data": str(tmp_path / "shifted.jsonl")}
-    (tmp_path / "rows.json").write_text(json.dumps(wordy_pairs[:53]))
+    unlike = [row | {"prompt": row["prompt"] * (1 + place % 3)} for place, row in enumerate(wordy_pairs[:53])]
+    (tmp_path / "rows.json").write_text(json.dumps(unlike))
     (tmp_path / "train.py").write_text(SCRIPT)
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
-    runs = {"two": (launch, settings), "one": ([sys.executable], settings | {"device_pairs": None})}
+    whole = {name: value for name, value in settings.items() if name not in ("device_pairs", "pass_tokens")}
+    runs = {"two": (launch, settings), "one": ([sys.executable], whole)}
     for run, (command, told) in runs.items():
         (tmp_path / f"{run}.json").write_text(json.dumps(told))
         arguments = [tmp_path / "train.py", tmp_path / "rows.json", tmp_path / f"{run}.json", tmp_path / run]

@@ -192,17 +192,20 @@ class PairTrainer(EvaluatingTrainer):
         self, model: nn.Module, inputs: Batch, num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
         """A batch's loss and gradient; after the step's last one the weights are where they were."""
-        step, items = super().training_step, num_items_in_batch
-        loss = torch.stack([step(model, part, items) for part in self._parts(inputs)]).sum()
+        step, items, losses = super().training_step, num_items_in_batch, []
+        *others, last = self._parts(inputs)
+        for part in others:  # unlike many on each device: those wait for each other once, at the last one
+            with self.accelerator.no_sync(model):
+                losses.append(step(model, part, items))
+        loss = torch.stack([*losses, step(model, last, items)]).sum()
         if self.meta is not None and self.accelerator.sync_gradients:
             self.meta.settle(self)
         return loss
 
     def _parts(self, batch: Batch) -> list[Batch]:
-        """What a backward pass each is made of, so that memory is a forward's and not the batch's; devices,
-        which would wait for each other, and losses that need the whole step have one."""
-        alone = self.accelerator.num_processes == 1 and not self.is_sharded
-        if not alone or self._needs_step:
+        """What a backward pass each is made of, so that memory is a forward's and not the batch's; a sharded
+        model, whose devices wait for each other in each, and losses that need the whole step have one."""
+        if self.is_sharded or self._needs_step:
             return [batch]
         return parts(batch, self._how()["max_tokens"])
 
