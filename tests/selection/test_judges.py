@@ -7,7 +7,7 @@ import pytest
 
 from outweigh.data.records import Message
 from outweigh.errors import ServerError
-from outweigh.selection.judges import TRIES, Match, ServerJudge, Tally
+from outweigh.selection.judges import HOPELESS, TRIES, Match, ServerJudge, Tally
 from outweigh.servers.config import ServerConfig
 
 CALM = ServerConfig(concurrency=4, retries=0)
@@ -101,6 +101,22 @@ def test_a_refused_question_is_counted_and_its_match_has_no_verdict(server):
     judge = ServerJudge(server.url, ServerConfig(concurrency=1, retries=0))
     assert judge.verdicts(matches(3, "one refused")) == [None, 0.5, 0.5]
     assert (judge.tally.refused, judge.tally.requests, judge.tally.malformed) == (1, 5, 0)
+
+
+def test_a_judge_that_refuses_all_is_not_asked_all(server):
+    server.script = [(400, b"no such model")] * 500
+    with pytest.raises(ServerError, match="no such model"):
+        ServerJudge(server.url, CALM).verdicts(matches(200, "all refused"))
+    assert HOPELESS <= len(server.asked) <= HOPELESS + 2 * CALM.concurrency
+
+
+def test_a_judge_that_answers_one_question_is_asked_all(server):
+    server.script = [saying("[[A]]")({}), *[(400, b"too long")] * (2 * HOPELESS)]
+    judge = ServerJudge(server.url, ServerConfig(concurrency=1, retries=0))
+    server.answer = saying("[[A]]")
+    verdicts = judge.verdicts(matches(HOPELESS + 3, "one answered"))
+    assert verdicts[0] is None and verdicts[-2:] == [0.5, 0.5]
+    assert judge.tally.refused == 2 * HOPELESS
 
 
 @pytest.mark.parametrize("code", [401, 403, 404])

@@ -28,11 +28,7 @@ class Trees:
         for pack in packs_of(ids, max_tokens):
             filler = -len(pack.ids) % ROUND
             layout = TreeLayout(pack, filler, device, plain=self.plain)
-            # filled with a token that the texts have: of no other need the model know the embedding
-            tokens, positions = (
-                np.concatenate([each, each[:1].repeat(filler)]) for each in (pack.ids, pack.positions)
-            )
-            inputs = _inputs(tokens, positions, layout, device)
+            inputs = _inputs(pack.ids, pack.positions, filler, layout, device)
             inputs["use_cache"] = False
             yield Forward(np.array(pack.places), inputs, True, np.zeros_like(pack.places), pack.rows())
 
@@ -63,14 +59,11 @@ class Rows:
             length_S = length_N[places]
             total = int(length_S.sum())
             filler = -total % ROUND
-            # filled with a token that the texts have: of no other need the model know the embedding
             texts = [np.asarray(ids[place]) for place in places]
-            filling = texts[0][:1].repeat(filler)
             positions = [positions_of(text, self.padding) for text in texts]
-            positions.append(positions[0][:1].repeat(filler))
             groups = [length_S[batch] for batch in length_batches(length_S, CPU_TOKENS)]
             layout = RowLayout(groups, filler, device, plain=self.plain)
-            inputs = _inputs(np.concatenate([*texts, filling]), np.concatenate(positions), layout, device)
+            inputs = _inputs(np.concatenate(texts), np.concatenate(positions), filler, layout, device)
             inputs["token_type_ids"] = torch.zeros_like(inputs["input_ids"])
             begin_S = np.cumsum(length_S) - length_S
             first = torch.from_numpy(begin_S).to(device)
@@ -99,12 +92,19 @@ def row_places(length_N: NDArray[np.int64], max_tokens: int) -> list[NDArray[np.
 
 
 def _inputs(
-    tokens: NDArray[np.int64], positions: NDArray[np.int64], layout: Layout, device: torch.device
+    tokens: NDArray[np.int64],
+    positions: NDArray[np.int64],
+    filler: int,
+    layout: Layout,
+    device: torch.device,
 ) -> dict[str, Any]:
-    """What a model's forward is given for a row of T tokens."""
+    """What a model's forward is given for a row of tokens and so many that fill it up: like the first, for of
+    no other token than the texts have need the model know the embedding."""
+    filled = [np.append(each, each[:1].repeat(filler)) for each in (tokens, positions)]
+    ids, places = (torch.from_numpy(each)[None].to(device) for each in filled)
     return {
-        "input_ids": torch.from_numpy(tokens)[None].to(device),
-        "position_ids": torch.from_numpy(positions)[None].to(device),
+        "input_ids": ids,
+        "position_ids": places,
         # A mask of four dimensions is taken as it is: none is made of T x T, and this one is not looked at
         "attention_mask": torch.zeros(1, 1, 1, 1, device=device),
         "layout": layout,

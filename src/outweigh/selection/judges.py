@@ -30,6 +30,8 @@ VERDICT = re.compile(r"\[\[([ABC])\]\]")
 TRIES = 3
 """Times that a judge is asked whose answer holds no verdict."""
 MAX_TOKENS = 512
+HOPELESS = 32
+"""Questions refused one after the other, from the first on, after which no more are asked."""
 
 
 class Match(NamedTuple):
@@ -112,7 +114,8 @@ class ServerJudge(Judge):
     asked for again, twice at most; a question that the server refuses has none.
 
     Raises:
-        ServerError: the server does not answer as it should, or refuses a question of every match.
+        ServerError: the server does not answer as it should, refuses the first HOPELESS questions or one of
+            every match.
     """
 
     def __init__(self, url: str, config: ServerConfig) -> None:
@@ -123,7 +126,12 @@ class ServerJudge(Judge):
     def verdicts(self, matches: Sequence[Match]) -> list[float | None]:
         """Both orders agree on one, or it is a tie; None where an order gave no verdict."""
         orders = [(match, turned) for match in matches for turned in (False, True)]
-        found = list(self.server.map(self._verdict, orders))
+        found: list[float | ServerRefusal | None] = []
+        for said in self.server.map(self._verdict, orders):
+            found.append(said)
+            refused = [each for each in found[:HOPELESS] if isinstance(each, ServerRefusal)]
+            if len(found) == len(refused) == HOPELESS:
+                raise refused[0]
         pairs = list(zip(found[::2], found[1::2], strict=True))
         refusals = [[said for said in pair if isinstance(said, ServerRefusal)] for pair in pairs]
         if refusals and all(refusals):
