@@ -42,7 +42,8 @@ def test_the_gold_of_code_is_the_share_of_tests_that_it_passes(execution, monkey
 
 
 def test_code_reaches_no_server(execution):
-    reach = "def double(n):\n    import socket\n    socket.create_connection(('127.0.0.1', {}), 1)\n    return 2 * n"
+    body = ("import socket", "socket.create_connection(('127.0.0.1', {}), 1)", "return 2 * n")
+    reach = "\n    ".join(("def double(n):", *body))
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         exec(reach.format(port), names := {})
