@@ -4,11 +4,12 @@ what torch's fused attention takes for a shape that it sees first.
     python bench/gpu_attention.py
     python bench/gpu_attention.py --tiny
 
-Forms: flash attention over texts of unlike lengths, as packs have it; the same by torch's varlen_attn;
-FlexAttention; torch's fused attention text by text. `apart` is how far outputs and gradients of query, key
-and value are from those text by text in float32, of their norm; `prepared_ms` is what a layout takes before
-its first layer: where texts begin, and FlexAttention's blocks. bf16, random inputs, medians of ten after
-three. `--tiny` is for a CPU, where only the last form can be learnt by. Prints JSON, a line a measurement.
+Forms: flash attention over texts of unlike lengths, as packs have it; the same by torch's varlen_attn, as it
+is from torch 2.11 on; FlexAttention; torch's fused attention text by text. `apart` is how far outputs and
+gradients of query, key and value are from those text by text in float32, of their norm; `prepared_ms` is what
+a layout takes before its first layer: where texts begin, and FlexAttention's blocks. bf16, random inputs,
+medians of ten after three. `--tiny` is for a CPU, where only the last form can be learnt by. Prints JSON, a
+line a measurement.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -30,8 +32,9 @@ from transformers import AutoModelForSequenceClassification, BertConfig
 
 from outweigh.data.packs import packs_of
 from outweigh.models import attention
-from outweigh.models.attention import ROUND, How, TreeLayout, flash
+from outweigh.models.attention import ROUND, TreeLayout
 from outweigh.models.batches import read_texts, token_budget
+from outweigh.models.flash import How, flash
 from outweigh.models.loading import reward_layer
 from outweigh.models.packing import choose_attention
 from outweigh.models.precision import default_device
@@ -72,11 +75,8 @@ def a_layout(trees: int, shared: int, own: int, texts: int) -> tuple[TreeLayout,
 
 def text_by_text(layout: TreeLayout, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Without FlexAttention."""
-    kept, attention.HALF = attention.HALF, ()
-    try:
+    with patch.object(attention, "HALF", ()):
         return layout.attend(query, key, value, How())
-    finally:
-        attention.HALF = kept
 
 
 def by_varlen(layout: TreeLayout, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -120,7 +120,7 @@ def forms(sizes: tuple[int, ...]) -> Iterator[dict[str, Any]]:
     if DEVICE.type == "cuda":
         compiled = torch.compile(flex_attention, dynamic=True)
         every |= {
-            "flash": lambda q, k, v: flash(q, k, v, layout, How()),
+            "flash": lambda q, k, v: flash(q, k, v, layout.spans, How(), causal=True),
             "varlen_attn": partial(by_varlen, layout),
             "FlexAttention": lambda q, k, v: layout.flexible(q, k, v, How(), compiled),
         }

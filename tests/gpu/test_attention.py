@@ -8,10 +8,12 @@ from transformers import AutoModelForSequenceClassification, BertConfig, LlamaCo
 
 from outweigh.data.packs import packs_of
 from outweigh.models import attention
-from outweigh.models.attention import How, TreeLayout
+from outweigh.models.attention import TreeLayout
 from outweigh.models.batches import read_texts
+from outweigh.models.flash import How, flash
 from outweigh.models.loading import reward_layer
-from outweigh.models.packing import choose_attention
+from outweigh.models.packing import choose_attention, takes_packs
+from outweigh.models.rows import Rows
 
 pytestmark = [
     pytest.mark.gpu,
@@ -63,7 +65,7 @@ def test_rewards_and_gradients_are_those_of_padded_texts(made, dtype, apart, mon
     torch.manual_seed(0)
     model = told_apart(AutoModelForSequenceClassification.from_config(made()).to(CUDA))
     layer, calls, real = reward_layer(model), [], attention.flash
-    monkeypatch.setattr(attention, "flash", lambda *given: calls.append(1) or real(*given))
+    monkeypatch.setattr(attention, "flash", lambda *given, **how: calls.append(1) or real(*given, **how))
     texts, how = some_texts(), {"pad_token": 0, "device": CUDA, "max_tokens": 1000}
     padded = copy.deepcopy(model)
     packs = choose_attention(model, layer, CUDA, dtype, 256)
@@ -104,16 +106,42 @@ def test_dropout_drops_as_much_as_it_says_and_what_it_leaves_is_scaled():
     (pack,) = packs_of(torch.randint(0, 9, (4, 500)).tolist(), 10_000)
     layout = TreeLayout(pack, 0, CUDA, plain=False)
     query = torch.zeros(1, 4, len(pack.ids), 32, device=CUDA, dtype=torch.bfloat16)
-    found = attention.flash(query, query, torch.ones_like(query), layout, How(dropout=0.5))
+    found = flash(query, query, torch.ones_like(query), layout.spans, How(dropout=0.5), causal=True)
     late = found[0, :, 400:500].float()  # sums of 400 shares and more, each dropped or doubled
     assert late.mean().item() == pytest.approx(1, abs=0.02)
     assert 0.02 < late.std().item() < 0.1
 
 
-def test_padded_texts_are_not_attended_by_cudnn():
-    model = AutoModelForSequenceClassification.from_config(llama()).to(CUDA)
-    seen, taken = [], torch.backends.cuda.cudnn_sdp_enabled
-    model.model.layers[0].register_forward_hook(lambda *_: seen.append(taken()))
-    how = {"pad_token": 0, "device": CUDA, "max_tokens": 1000, "packs": None}
-    read_texts(model, reward_layer(model), some_texts(), **how)
-    assert seen and not any(seen)
+@pytest.mark.parametrize("packed", [True, False], ids=["packs", "padded"])
+def test_a_backward_pass_that_computes_anew_takes_the_kernels_of_the_forward_pass(packed):
+    torch.manual_seed(0)
+    model = told_apart(AutoModelForSequenceClassification.from_config(llama()).to(CUDA)).train()
+    layer, texts = reward_layer(model), some_texts()
+    packs = choose_attention(model, layer, CUDA, torch.bfloat16, 256, packed=packed)
+    assert not torch.backends.cuda.cudnn_sdp_enabled()
+    how = {"pad_token": 0, "device": CUDA, "max_tokens": 1000, "packs": packs}
+    gradients = []
+    for _ in range(2):
+        with torch.autocast("cuda", torch.bfloat16):
+            read_texts(model, layer, texts, **how).rewards.sum().backward()
+        gradients.append(torch.cat([each.grad.flatten() for each in model.parameters()]))
+        model.zero_grad()
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    assert (gradients[0] - gradients[1]).norm() < 2e-2 * gradients[0].norm()
+
+
+def test_an_encoder_scores_in_rows():
+    torch.manual_seed(0)
+    model = told_apart(AutoModelForSequenceClassification.from_config(bert()).to(CUDA)).eval()
+    layer, texts, how = (
+        reward_layer(model),
+        some_texts(),
+        {"pad_token": 0, "device": CUDA, "max_tokens": 1000},
+    )
+    with torch.inference_mode():
+        plain = read_texts(model, layer, texts, packs=None, **how).rewards
+        packs = takes_packs(model, layer, 256, torch.bfloat16)
+        assert isinstance(packs, Rows)
+        with torch.autocast("cuda", torch.bfloat16):
+            found = read_texts(model, layer, texts, packs=packs, **how).rewards
+    torch.testing.assert_close(found, plain, rtol=5e-2, atol=5e-2 * plain.abs().max().item())

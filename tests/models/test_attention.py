@@ -9,7 +9,8 @@ from torch.nn.attention.flex_attention import flex_attention
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from outweigh.data.packs import packs_of
-from outweigh.models.attention import ROUND, How, RowLayout, TreeLayout, flash
+from outweigh.models.attention import ROUND, RowLayout, TreeLayout
+from outweigh.models.flash import How, flash, flash_sizes
 
 CPU = torch.device("cpu")
 FILLER = 7
@@ -74,7 +75,7 @@ def test_flash_attention_is_told_which_queries_see_which_keys(kind, filler, monk
     torch.manual_seed(0)
     query, key, value = (torch.randn(1, heads, tokens + filler, 8) for heads in (6, 2, 2))
     how = How(scale=0.3)
-    found = flash(query, key, value, plain, how)
+    found = flash(query, key, value, plain.spans, how, causal=plain.causal)
     assert found.shape == query.shape
     expected = plain.attend(query, *(each.repeat_interleave(3, 1) for each in (key, value)), how)
     torch.testing.assert_close(found[:, :, :tokens], expected[:, :, :tokens], rtol=1e-5, atol=1e-5)
@@ -91,6 +92,26 @@ def test_plain_attention_has_products_of_few_sizes(learns):
             found.sum().backward()
     assert len(seen.sizes) >= (6 if learns else 2) * sum(len(tree.own) for tree in pack.trees)
     assert all(size % ROUND == 0 for sizes in seen.sizes for size in sizes if size != 8)
+
+
+@pytest.mark.parametrize(
+    ("capability", "sizes"),
+    [
+        ((7, 5), []),
+        ((8, 0), [64, 128, 256]),
+        ((8, 6), [64, 128]),
+        ((9, 0), [64, 128, 256]),
+        ((12, 0), [64, 128]),
+    ],
+)
+def test_flash_attention_is_asked_for_heads_that_the_gpu_takes_with_their_backward_pass(
+    capability, sizes, monkeypatch
+):
+    monkeypatch.setattr(torch.backends.cuda, "is_flash_attention_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    found = flash_sizes.__wrapped__(torch.device("cuda"))
+    assert [size for size in (64, 100, 128, 256) if size in found] == sizes
+    assert not flash_sizes(CPU)
 
 
 class Products(TorchDispatchMode):

@@ -9,13 +9,15 @@ import pytest
 from transformers import AutoModelForSequenceClassification
 
 SCRIPT = """
-import json, sys
+import json, os, sys
 from pathlib import Path
+from transformers import Trainer
 from outweigh.data.config import TokenConfig
 from outweigh.data.pairs import PairSet
 from outweigh.models import batches
 from outweigh.training.config import ContrastConfig, MetaConfig, TrainConfig
 from outweigh.training.fit import fit
+from outweigh.training.trainer import PairTrainer
 
 rows, settings, out = *(json.loads(Path(each).read_text()) for each in sys.argv[1:3]), sys.argv[3]
 batches.CPU_TOKENS = settings.pop("pass_tokens", batches.CPU_TOKENS)
@@ -39,7 +41,20 @@ if config.dropout:  # the same masks whichever process has the text: a smooth fu
         return values * (1 + 0.3 * torch.sin((5 + view[0]) * values)) if self.training else values
 
     trainer.read_texts, torch.nn.Dropout.forward = counted, dropped
+real_step, parts_of_steps = Trainer.training_step, []
+
+def step(self, *given):
+    parts_of_steps[-1:] = [parts_of_steps[-1] + 1]
+    return real_step(self, *given)
+
+def batch(self, *given):
+    parts_of_steps.append(0)
+    return real_batch(self, *given)
+
+real_batch, PairTrainer.training_step, Trainer.training_step = PairTrainer.training_step, batch, step
 fit(PairSet.from_rows(rows), config, Path(out))
+if os.environ.get("RANK"):
+    Path(out, "parts_of_" + os.environ["RANK"]).write_text(json.dumps(parts_of_steps))
 """
 
 
@@ -88,3 +103,6 @@ def test_two_processes_train_the_model_that_one_trains(tiny_llama, lively_bert, 
         for run in ("one", "two")
     )
     assert max((one[key] - two[key]).abs().max().item() for key in one) < 1e-5
+    if "pass_tokens" in settings:
+        parts = [json.loads((tmp_path / "two" / f"parts_of_{rank}").read_text()) for rank in (0, 1)]
+        assert len(parts[0]) == len(parts[1]) and parts[0] != parts[1] and max(parts[0]) > 1

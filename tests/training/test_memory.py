@@ -1,10 +1,9 @@
 """How many tokens fit into so much memory."""
 
-import numpy as np
 import pytest
 import torch
 
-from outweigh.training.memory import LEAST, USED, fitting_tokens, tokens_within
+from outweigh.training.memory import LEAST, MOMENTS, USED, fitting_tokens, reserved_bytes, tokens_within
 
 
 @pytest.mark.parametrize(
@@ -33,4 +32,15 @@ def test_a_cpus_memory_is_not_looked_at():
     def never(texts):
         raise AssertionError
 
-    assert fitting_tokens(never, np.arange(9), 4, [], torch.device("cpu"), 2048) == 2048
+    assert fitting_tokens(never, [[[1, 2], [3]]] * 5, [], 0, torch.device("cpu"), 2048) == 2048
+
+
+def test_moments_are_reserved_until_the_optimizer_has_them_and_copies_always():
+    weights = [torch.nn.Parameter(torch.ones(3, 5)), torch.nn.Parameter(torch.ones(7))]
+    optimizer = torch.optim.AdamW(weights)
+    assert reserved_bytes(weights, None, 0) == reserved_bytes(weights, optimizer, 0) == 22 * MOMENTS
+    assert reserved_bytes(weights, optimizer, 2) == 22 * (MOMENTS + 2 * 4)
+    sum(weight.sum() for weight in weights).backward()
+    optimizer.step()
+    assert reserved_bytes(weights, optimizer, 0) == 0
+    assert reserved_bytes(weights, optimizer, 1) == 22 * 4

@@ -9,6 +9,7 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 
+from outweigh.models.batches import on_device
 from outweigh.models.policy import log_probabilities, policy_tokens
 from outweigh.training.collate import Collator, responses
 from outweigh.training.trainer import PairTrainer, Seen
@@ -49,7 +50,7 @@ class PolicyTrainer(PairTrainer):
         ratio_R = policy_R - torch.stack(reference, 1).flatten()
         if self.average:
             said_R = np.maximum(batch["lengths"] - batch["starts"], 1)
-            ratio_R = ratio_R / torch.from_numpy(said_R).to(ratio_R.device)
+            ratio_R = ratio_R / on_device(said_R, ratio_R.device)
         return Seen(self.beta * ratio_R[None])
 
     def rewards(self, model: nn.Module, ids: Sequence[Sequence[int]]) -> Tensor:

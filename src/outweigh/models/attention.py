@@ -17,6 +17,8 @@ from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_f
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from outweigh.data.packs import Pack, Tree
+from outweigh.models.batches import on_device
+from outweigh.models.flash import HALF, How, Spans, flash, spans_of, takes_flash
 
 PACKED = "outweigh"
 """What transformers knows this attention by. Where a forward brings no `layout` it is torch's fused one."""
@@ -28,32 +30,10 @@ ROUND = 64
 product has to be prepared there, in milliseconds, and is then kept, in hundreds of KB."""
 ROUND_GROUP = 32
 """And those of the longest text of a group that an encoder's attention takes at once, for the same reason."""
-HALF: tuple[torch.dtype, ...] = (torch.bfloat16, torch.float16)
-FLASH_SIZES = range(8, 257, 8)
-"""The sizes of a head that torch's flash attention takes."""
 FLEX_SIZE = 16
 """The least size of a head that FlexAttention's kernels take."""
 NOT_DONE = ("softcap", "position_bias")
 """What some architectures add to attention: capped scores, biases by distance."""
-
-
-class How(NamedTuple):
-    """What an architecture asks of its attention."""
-
-    scale: float | None = None  # of the scores; of None, 1 / sqrt(D)
-    dropout: float = 0.0
-    sinks: Tensor | None = None
-    """A score of each head, (heads,), that takes its share of the softmax and gives nothing for it."""
-
-
-class Spans(NamedTuple):
-    """Where each of S texts has its queries and its keys, for attention that takes unlike lengths."""
-
-    keys: Tensor | None  # (K,) where in the row the keys stand, text after text; None: as the row has them
-    query_begin: Tensor  # int32 (S + 1,) in the row, and where it ends
-    key_begin: Tensor  # int32 (S + 1,) among the K
-    most_queries: int
-    most_keys: int
 
 
 class Layout(Protocol):
@@ -173,7 +153,7 @@ class TreeLayout:
     def blocks(self) -> BlockMask:
         """Which blocks of tokens see which, for all layers."""
         whose = _whose(self.trees, self._filler)
-        tree_T, own_T = (torch.from_numpy(each).to(self._device) for each in whose)
+        tree_T, own_T = (on_device(each, self._device) for each in whose)
 
         def sees(_batch: Tensor, _head: Tensor, one: Tensor, other: Tensor) -> Tensor:
             shared_or_own = (own_T[other] < 0) | (own_T[other] == own_T[one])
@@ -195,41 +175,6 @@ class TreeLayout:
         # exp(lse) is the sum that the softmax divides by, to which the sink adds exp(sink)
         share: Tensor = (seen.lse - how.sinks[:, None]).sigmoid()
         return found * share[..., None].to(found.dtype)
-
-
-def spans_of(
-    queries: Sequence[int], keys: Sequence[int], places: NDArray[np.int64] | None, device: torch.device
-) -> Spans:
-    """Of texts with so many queries and keys each, whose keys stand at `places` in the row."""
-    query_begin, key_begin = (
-        torch.from_numpy(np.cumsum([0, *filter(None, each)], dtype=np.int32)).to(device)  # filler may be none
-        for each in (queries, keys)
-    )
-    source = None if places is None else torch.from_numpy(places).to(device)
-    return Spans(source, query_begin, key_begin, max(queries), max(keys))
-
-
-def takes_flash(query: Tensor, how: How) -> bool:
-    """Whether flash attention computes this: on CUDA, in half precision, without sinks."""
-    taken = query.is_cuda and query.dtype in HALF and query.shape[3] in FLASH_SIZES
-    return taken and how.sinks is None
-
-
-def flash(query: Tensor, key: Tensor, value: Tensor, layout: Layout, how: How) -> Tensor:
-    """Attention (1, heads, T, D) of each text's queries, which are its last, to its keys, of which several
-    heads may share one.
-
-    By the operation below torch's own varlen_attn, which knows no dropout and has 0.5 ms a call of its own.
-    """
-    spans = layout.spans
-    q, k, v = (each[0].transpose(0, 1) for each in (query, key, value))
-    if spans.keys is not None:
-        k, v = k.index_select(0, spans.keys), v.index_select(0, spans.keys)
-    begins = (spans.query_begin, spans.key_begin, spans.most_queries, spans.most_keys)
-    found: Tensor = torch.ops.aten._flash_attention_forward(
-        q, k, v, *begins, how.dropout, layout.causal, False, scale=how.scale
-    )[0]
-    return found.transpose(0, 1)[None]
 
 
 def _whose(trees: Sequence[Tree], filler: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -322,10 +267,10 @@ def _group(length_B: NDArray[np.int64], start: int, device: torch.device) -> _Gr
     source_BL = np.where(is_token_BL, begin_B[:, None] + column_L, begin_B[:, None])
     seen_BL = np.where(is_token_BL, 0.0, -np.inf).astype(np.float32)
     return _Group(
-        torch.from_numpy(source_BL.ravel()).to(device),
-        torch.from_numpy(np.flatnonzero(is_token_BL)).to(device),
+        on_device(source_BL.ravel(), device),
+        on_device(np.flatnonzero(is_token_BL), device),
         longest,
-        torch.from_numpy(seen_BL)[:, None, None].to(device),
+        on_device(seen_BL, device)[:, None, None],
     )
 
 
@@ -355,8 +300,9 @@ def packed_attention(
         layout is not None
     ):  # autocast leaves them in float32 after rotary positions: cast once, not in each use
         query, key = query.to(value.dtype), key.to(value.dtype)
-        if takes_flash(query, how):
-            return flash(query, key, value, layout, how).transpose(1, 2).contiguous(), None
+        if takes_flash(query, value, how):
+            found = flash(query, key, value, layout.spans, how, causal=layout.causal)
+            return found.transpose(1, 2).contiguous(), None
     key, value = repeat_kv(key, groups), repeat_kv(value, groups)
     found = (
         _masked(query, key, value, attention_mask, how)

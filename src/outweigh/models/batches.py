@@ -1,14 +1,13 @@
 """Token ids -> rewards: length-sorted batches, or rows of many texts, within a token budget."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import ExitStack
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 CPU_TOKENS = 2048
 """Padded tokens a forward on a CPU: with many more the activations leave its cache."""
@@ -18,9 +17,6 @@ host in less time than they take it (bench/results/gpu_h200.jsonl)."""
 PASSES = 32
 """A pass is taken to cost what the budget's 32nd part costs. On a CPU MiniLM's costs 50 to 200 tokens, of
 2,048 in training; on GPUs none was measured."""
-KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
-"""Of torch's fused attention on a GPU: cuDNN's, too, would prepare itself for each new shape, in 0.13 to
-0.16 s on an H200, and of padded texts nearly each batch has one."""
 
 
 def token_budget(device: torch.device) -> int:
@@ -61,8 +57,8 @@ def pad(ids: Sequence[Sequence[int]], pad_token: int, device: torch.device) -> d
         input_ids[place, : len(row)] = row
         mask[place, : len(row)] = 1
     return {
-        "input_ids": torch.from_numpy(input_ids).to(device),
-        "attention_mask": torch.from_numpy(mask).to(device),
+        "input_ids": on_device(input_ids, device),
+        "attention_mask": on_device(mask, device),
     }
 
 
@@ -139,18 +135,13 @@ def forwards(
         yield Forward(batch, inputs, False, np.arange(len(batch)), columns)
 
 
-def kernels(device: torch.device) -> AbstractContextManager[None]:
-    """A block in which attention that torch fuses is not cuDNN's."""
-    return sdpa_kernel(KERNELS) if device.type == "cuda" else nullcontext()
-
-
 def run_forward(
     model: nn.Module, layer: nn.Module, forward: Forward, *, looks_inside: bool = False
 ) -> Outcome:
     """What the model makes of the pass; of `layer`, whose output is the reward, where one looks inside, as in
     a pack one has to."""
     seen: list[tuple[Tensor, Tensor]] = []
-    with ExitStack() as hooks, kernels(forward.inputs["input_ids"].device):
+    with ExitStack() as hooks:
         if forward.first is not None:
             reader, first_S = forward.first
             handle = reader.register_forward_pre_hook(lambda _, inputs: (_first(inputs, first_S),))
@@ -205,4 +196,9 @@ def read_texts(
 
 def order_back(batches: Sequence[np.ndarray], device: torch.device) -> Tensor:
     """Where in the batches each text stands, in the order in which they were given."""
-    return torch.from_numpy(np.argsort(np.concatenate(batches))).to(device)
+    return on_device(np.argsort(np.concatenate(batches)), device)
+
+
+def on_device(values: NDArray[Any], device: torch.device) -> Tensor:
+    """The values there, without a wait for what the device still has to do."""
+    return torch.from_numpy(values).to(device, non_blocking=True)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from outweigh.data.packs import LEAST_SHARED
 from outweigh.models.attention import PACKED
 from outweigh.models.batches import Forward, Packing, forwards, order_back, run_forward
+from outweigh.models.flash import flash_sizes
 from outweigh.models.precision import has_amx
 from outweigh.models.rows import Rows, Trees
 
@@ -36,9 +37,10 @@ def takes_packs(
 ) -> Packing | None:
     """Packs, where texts of up to `max_tokens` go through the model in them: each token sees all that stands
     before it, nothing else, and packed texts were tried and gave `layer`, the last one, what padded ones do.
+    Of an encoder rows, tried in the same way, where flash attention makes them pay.
 
-    The model then attends by `PACKED`; else it is as it was, which is said of a model that reads every token.
-    `dtype` is what autocast computes products in.
+    The model then attends by `PACKED`; else it is as it was, which is said of a model that was tried. `dtype`
+    is what autocast computes products in.
     """
     trees, look = _scored(model.device, dtype), partial(_of_layer, model, layer)
     rows = partial(_rows, model, layer, trees.plain) if _takes_flash(model.device, dtype) else None
@@ -67,6 +69,7 @@ def choose_attention(
     torch's fused attention is slow there, half of a training step (bench/attention.py). The same function is
     computed, with other rounding. No packs at all where not `packed`.
     """
+    _without_cudnn(device)
     trees = _learnt(device, dtype) if max_tokens <= EAGER_TOKENS else Trees()
     pays = device.type == "cpu" or _takes_flash(device, dtype)
     rows = partial(_rows, model, layer, trees.plain) if pays else None
@@ -76,9 +79,19 @@ def choose_attention(
     return packs
 
 
+def _without_cudnn(device: torch.device) -> None:
+    """Nothing; from here on attention that torch fuses is not cuDNN's in this process: that prepares itself
+    for each new shape, in 0.13 to 0.16 s on an H200, and of padded texts nearly each batch has one.
+
+    For good, as a backward pass with checkpointing, too, has to choose what the forward pass chose.
+    """
+    if device.type == "cuda":
+        torch.backends.cuda.enable_cudnn_sdp(False)
+
+
 def _takes_flash(device: torch.device, dtype: torch.dtype | None) -> bool:
     """Whether attention can be flash attention, by which texts of unlike lengths in a row cost no more."""
-    return device.type == "cuda" and dtype is torch.bfloat16
+    return dtype is torch.bfloat16 and bool(flash_sizes(device))
 
 
 def _learnt(device: torch.device, dtype: torch.dtype | None) -> Trees:
@@ -97,6 +110,7 @@ def _packing(
 ) -> Packing | None:
     """`trees` where each token is read, `rows` where a text is as a whole, if one sees in them what one sees
     in padded texts; None where not, with attention as it was."""
+    _without_cudnn(model.device)
     before, training = model.config._attn_implementation, model.training
     model.eval()
     try:

@@ -15,7 +15,7 @@ from outweigh.data.config import TokenConfig
 from outweigh.data.records import Text
 from outweigh.data.rendering import Renderer
 from outweigh.errors import ModelError
-from outweigh.models.batches import forwards, order_back, token_budget
+from outweigh.models.batches import forwards, on_device, order_back, token_budget
 from outweigh.models.loading import explained, load_tokenizer, quiet, resolve, set_dropout
 from outweigh.models.packing import takes_packs
 from outweigh.models.precision import autocast_dtype, default_device
@@ -70,13 +70,13 @@ def log_probabilities(
         column_T = np.concatenate([columns[begin - 1 : -1] for _, columns, begin, _ in parts])
         next_T = np.concatenate([ids[place][begin:] for _, _, begin, place in parts])
         kept_K, at_T = np.unique(column_T, return_inverse=True)
-        kept = torch.from_numpy(kept_K).to(how["device"])
+        kept = on_device(kept_K, how["device"])
         if chooses:
             logits_RKV = model(**each.inputs, logits_to_keep=kept).logits
         else:
             logits_RKV = model(**each.inputs).logits[:, kept]
         logits_TV = logits_RKV[np.repeat(each.rows, sizes), at_T].float()
-        next_token_T = torch.from_numpy(next_T).to(logits_TV.device)
+        next_token_T = on_device(next_T, logits_TV.device)
         said_T = logits_TV.gather(1, next_token_T[:, None])[:, 0] - logits_TV.logsumexp(1)
         found.append(torch.stack([part.sum() for part in said_T.split(sizes)]))
         order.append(each.places)

@@ -11,7 +11,7 @@ from torch import nn
 
 from outweigh.data.packs import packs_of
 from outweigh.models.attention import ROUND, Layout, RowLayout, TreeLayout
-from outweigh.models.batches import CPU_TOKENS, Forward, length_batches
+from outweigh.models.batches import CPU_TOKENS, Forward, length_batches, on_device
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Rows:
             inputs = _inputs(np.concatenate(texts), np.concatenate(positions), filler, layout, device)
             inputs["token_type_ids"] = torch.zeros_like(inputs["input_ids"])
             begin_S = np.cumsum(length_S) - length_S
-            first = torch.from_numpy(begin_S).to(device)
+            first = on_device(begin_S, device)
             columns = [np.arange(length) for length in length_S]
             yield Forward(places, inputs, False, np.arange(len(places)), columns, (self.reader, first))
 
@@ -101,7 +101,7 @@ def _inputs(
     """What a model's forward is given for a row of tokens and so many that fill it up: like the first, for of
     no other token than the texts have need the model know the embedding."""
     filled = [np.append(each, each[:1].repeat(filler)) for each in (tokens, positions)]
-    ids, places = (torch.from_numpy(each)[None].to(device) for each in filled)
+    ids, places = (on_device(each, device)[None] for each in filled)
     return {
         "input_ids": ids,
         "position_ids": places,

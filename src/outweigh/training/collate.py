@@ -1,4 +1,4 @@
-"""Examples of token ids -> one flat batch of tensors."""
+"""Examples of token ids -> one flat batch."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from outweigh.models.batches import on_device
 from outweigh.models.rows import row_places
 
 Batch = dict[str, Any]
@@ -84,4 +85,4 @@ def counted_first(value: Tensor | float, counted_B: NDArray[np.bool_]) -> Any:
 
 def _at(values: Any, places: NDArray[np.int64]) -> Any:
     # By places, not by a mask: how many of those are set a device would have to be waited for
-    return values[torch.from_numpy(places).to(values.device) if isinstance(values, Tensor) else places]
+    return values[on_device(places, values.device) if isinstance(values, Tensor) else places]

@@ -1,54 +1,72 @@
 """How many tokens a forward pass may take so that its backward pass fits into a GPU's memory."""
 
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 USED = 0.8
-"""Of the memory that is free: a backward pass has needs of its own."""
-STATES = 12
-"""Bytes a trainable parameter that the first step adds: its gradient and AdamW's two moments in float32."""
+"""Of the memory that is free, since no two steps are alike."""
+MOMENTS = 8
+"""Bytes a trainable parameter that AdamW's first step adds: two float32 numbers."""
 LEAST = 512
-FEW, MANY = 2, 8  # texts of the passes that are measured
+MANY = 4  # items of the larger pass that is measured
 
 
 def fitting_tokens(
     rewards: Callable[[list[list[int]]], Tensor],
-    id_T: NDArray[np.int64],
-    text_tokens: int,
-    weights: Iterable[nn.Parameter],
+    items: Sequence[list[list[int]]],
+    weights: Sequence[nn.Parameter],
+    reserved: int,
     device: torch.device,
     most: int,
 ) -> int:
-    """Tokens of a pass, at most `most`; `rewards` makes one of texts, here of `text_tokens` each, drawn from
-    the ids.
+    """Tokens of a pass, at most `most`; `rewards` makes one of texts, and `items` are the responses' of some.
+    `reserved` are bytes that will be needed beside it.
 
-    Two passes are made: what the larger keeps more for its backward pass is what its tokens cost, the rest
-    are weights that autocast has cast. Only a GPU's memory is looked at.
+    Two passes are made and their gradients taken: what the peak of the larger is above that of the smaller is
+    what its tokens cost, the rest is there whatever their number, such as weights that autocast casts and
+    their gradients. Only a GPU's memory is looked at, and not where there is one item: it stays whole.
     """
-    if device.type != "cuda":
+    if device.type != "cuda" or len(items) < 2:
         return most
-    texts = [np.resize(np.roll(id_T, -text), text_tokens).tolist() for text in range(MANY)]
-    few, many = (kept_bytes(partial(rewards, texts[:count]), device) for count in (FEW, MANY))
-    each = (many - few) / (text_tokens * (MANY - FEW))
-    fixed = few - each * text_tokens * FEW
+    longest = sorted(items, key=lambda item: -_tokens([item]))[:MANY]
+    (few, few_tokens), (many, many_tokens) = (
+        (peak_bytes(rewards, some, weights, device), _tokens(some)) for some in (longest[:1], longest)
+    )
+    each = max(0.0, (many - few) / (many_tokens - few_tokens))
     held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     free = torch.cuda.mem_get_info(device)[0] + held
-    states = STATES * sum(weight.numel() for weight in weights)
-    return tokens_within(free - fixed - states, each, most)
+    return tokens_within(free - reserved - (few - each * few_tokens), each, most)
 
 
-def kept_bytes(forward: Callable[[], Tensor], device: torch.device) -> int:
-    """What a pass leaves in the device's memory for its backward pass."""
+def _tokens(items: Sequence[list[list[int]]]) -> int:
+    return sum(len(text) for item in items for text in item)
+
+
+def peak_bytes(
+    rewards: Callable[[list[list[int]]], Tensor],
+    items: Sequence[list[list[int]]],
+    weights: Sequence[nn.Parameter],
+    device: torch.device,
+) -> int:
+    """The most memory that a pass and its gradient take beside what is there."""
     before = torch.cuda.memory_allocated(device)
-    held = forward()
-    after = torch.cuda.memory_allocated(device)
-    del held
-    return after - before
+    torch.cuda.reset_peak_memory_stats(device)
+    total = rewards([text for item in items for text in item]).sum()
+    torch.autograd.grad(total, weights, allow_unused=True)
+    return torch.cuda.max_memory_allocated(device) - before
+
+
+def reserved_bytes(weights: Sequence[nn.Parameter], optimizer: Optimizer | None, copies: int) -> int:
+    """What a training takes beside its passes: AdamW's moments where the optimizer has none yet, as it has of
+    a run that is resumed, and so many copies of the weights."""
+    known = {} if optimizer is None else optimizer.state
+    return sum(
+        weight.numel() * ((0 if weight in known else MOMENTS) + copies * weight.element_size())
+        for weight in weights
+    )
 
 
 def tokens_within(free: float, each: float, most: int) -> int:

@@ -18,6 +18,7 @@ from outweigh.data.rendering import Renderer
 from outweigh.data.tokens import Item, tokenise
 from outweigh.errors import ConfigError
 from outweigh.objectives.meta import response_difference
+from outweigh.training.collate import Batch
 from outweigh.training.config import MetaConfig, TrainConfig
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class MetaStep:
         self._before: Gradient = []  # the weights to go back to
         self._plain: Gradient | None = None
 
-    def ascend(self, trainer: "PairTrainer", batches: Sequence[dict[str, Tensor]], items: Any) -> None:
+    def ascend(self, trainer: "PairTrainer", batches: Sequence[Batch], items: Any) -> None:
         """Nothing; the trainer's weights are theta' until `settle`."""
         weights = trainer.trainable()
         logged = trainer.state.global_step % max(1, int(trainer.args.logging_steps)) == 0

@@ -20,7 +20,7 @@ from outweigh.objectives.sources import AUXILIARY, LIVE, OF_STEP, Bound
 from outweigh.training.collate import Batch, Collator, counted, counted_first, parts, responses
 from outweigh.training.contrast import Contrast
 from outweigh.training.evaluating import EvaluatingTrainer
-from outweigh.training.memory import fitting_tokens
+from outweigh.training.memory import fitting_tokens, reserved_bytes
 from outweigh.training.meta import MetaStep
 from outweigh.training.objective import Objective
 from outweigh.training.repeats import counted_before, counted_rows, mark_repeats
@@ -88,7 +88,6 @@ class PairTrainer(EvaluatingTrainer):
             max_tokens,  # of a text
             packed=not (self.is_sharded or self.args.torch_compile),  # which would compile each layout anew
         )
-        self._text_tokens = min(max_tokens, 256)
         self._pass_tokens: int | None = None  # of a forward with its backward pass, once known
         self._window = Window()
         self._whole: _Whole | None = None  # where the step takes several batches
@@ -182,7 +181,7 @@ class PairTrainer(EvaluatingTrainer):
         """The step's batches; before them what the step needs beforehand: MetaRM's move, or all its gaps."""
         batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
         if batches and self._pass_tokens is None:
-            self._pass_tokens = self._fitting(batches[0]["ids"])
+            self._pass_tokens = self._fitting(batches[0])
         if batches and self.meta is not None:
             self.meta.ascend(self, batches, items)
         self._whole = self._first_pass(batches)
@@ -311,13 +310,16 @@ class PairTrainer(EvaluatingTrainer):
         both = torch.stack([one.rewards, other.rewards])
         return Seen(both, torch.stack([one.features, other.features]))
 
-    def _fitting(self, id_T: NDArray[np.int64]) -> int:
+    def _fitting(self, batch: Batch) -> int:
         if self.is_sharded:
             return self.pass_tokens
+        texts, weights = iter(responses(batch)), self.trainable()
+        items = [[next(texts) for _ in range(size)] for size in batch["sizes"]]
         rewards = partial(self.rewards, self.accelerator.unwrap_model(self.model_wrapped))
+        # MetaRM holds theta, the gradient at theta', and where it logs the plain one
+        reserved = reserved_bytes(weights, self.optimizer, 0 if self.meta is None else 3)
         with self.same_dropout_after():
-            few = self._text_tokens
-            return fitting_tokens(rewards, id_T, few, self.trainable(), self.args.device, self.pass_tokens)
+            return fitting_tokens(rewards, items, weights, reserved, self.args.device, self.pass_tokens)
 
     @property
     def pass_tokens(self) -> int:

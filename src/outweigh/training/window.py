@@ -25,12 +25,13 @@ class Window:
         )
         right = (gap_B > 0).double() + (gap_B == 0).double() / 2  # ties count half
         sums = (right, gap_B, gap_B.square(), softplus(-gap_B), gap_B == 0, gap_B >= cap_B, margin_B.abs())
-        self.sums += torch.stack([each.double().sum() for each in (*sums, torch.ones_like(gap_B))]).cpu()
+        found = torch.stack([each.double().sum() for each in (*sums, torch.ones_like(gap_B))])
+        self.sums = self.sums.to(found.device) + found  # read when it is told, so that no step waits for it
 
     def told(self, accelerator: Accelerator) -> dict[str, float]:
         """Means over the pairs of all devices, and how many they are; nothing of none. They are forgotten."""
         sums = accelerator.reduce(self.sums.to(accelerator.device), "sum").cpu()
-        self.sums.zero_()
+        self.sums = torch.zeros_like(self.sums)
         if not sums[-1]:
             return {}
         right, gap, square, log_loss, ties, capped, margin = (sums[:-1] / sums[-1]).tolist()
