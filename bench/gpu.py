@@ -27,6 +27,7 @@ from outweigh.models.batches import token_budget
 from outweigh.models.precision import autocast_dtype, default_device
 
 HERE = Path(__file__).parent
+WORKS = ("reward", "dpo", "scoring")
 
 
 class Size(NamedTuple):
@@ -47,9 +48,6 @@ SIZES = {
     "3B": Size(2816, 30, 64, 8, "256/256", 8, 16),
 }
 TINY = {"tiny": Size(64, 2, 4, 2, "16/8", 2, 2)}
-
-
-WORKS = ("reward", "dpo", "scoring")
 
 
 def printed(script: str, *told: str) -> Iterator[dict[str, Any]]:

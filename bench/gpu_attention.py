@@ -34,7 +34,7 @@ from outweigh.data.packs import packs_of
 from outweigh.models import attention
 from outweigh.models.attention import ROUND, TreeLayout
 from outweigh.models.batches import read_texts, token_budget
-from outweigh.models.flash import How, flash
+from outweigh.models.flash import How, flash, spread
 from outweigh.models.loading import reward_layer
 from outweigh.models.packing import choose_attention
 from outweigh.models.precision import default_device
@@ -81,12 +81,7 @@ def text_by_text(layout: TreeLayout, query: Tensor, key: Tensor, value: Tensor) 
 
 def by_varlen(layout: TreeLayout, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """By torch's public function for unlike lengths."""
-    spans = layout.spans
-    q, k, v = (each[0].transpose(0, 1) for each in (query, key, value))
-    if spans.keys is not None:
-        k, v = k.index_select(0, spans.keys), v.index_select(0, spans.keys)
-    begins = (spans.query_begin, spans.key_begin, spans.most_queries, spans.most_keys)
-    found = varlen_attn(q, k, v, *begins, window_size=(-1, 0))
+    found = varlen_attn(*spread(query, key, value, layout.spans), window_size=(-1, 0))
     assert isinstance(found, Tensor)
     return found.transpose(0, 1)[None]
 

@@ -5,22 +5,23 @@ import socket
 import subprocess
 import sys
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 BENCH = Path(__file__).parents[2] / "bench"
-ADD = "add(a, b) that returns the sum of a and b"
 
 
 @pytest.fixture
 def execution(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCH))
-    found = import_module("execution")
-    if found.share_passed("def add(a, b):\n    return a + b", found.TASKS[ADD]) != 1.0:
-        pytest.skip("this machine has no unshare, or may not use it")
-    return found
+    return import_module("execution")
+
+
+@pytest.fixture(scope="session")
+def apart():
+    """Whether code can be kept apart here; where not, none is executed, and no answer passes a test."""
+    return subprocess.run(["unshare", "--net", "--map-root-user", "true"], check=False).returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -36,9 +37,9 @@ def execution(monkeypatch):
     ],
     ids=["fenced", "half", "endless", "leaves", "prints", "no code", "no answer"],
 )
-def test_the_gold_of_code_is_the_share_of_tests_that_it_passes(execution, monkeypatch, answer, share):
+def test_the_gold_of_code_is_the_share_of_tests_that_it_passes(execution, apart, monkeypatch, answer, share):
     monkeypatch.setattr(execution, "SECONDS", 1)
-    assert execution.share_passed(answer, [("double(3)", 6), ("double(4)", 8)]) == share
+    assert execution.share_passed(answer, [("double(3)", 6), ("double(4)", 8)]) == (share if apart else 0)
 
 
 def test_code_reaches_no_server(execution):
@@ -57,10 +58,13 @@ def run(script, work, rows):
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_what_was_drawn_is_judged_not_drawn_again(execution, tmp_path):
+def test_what_was_drawn_is_judged_not_drawn_again(execution, apart, tmp_path):
     asked = [f"Write a Python function {task}. Answer with code alone." for task in execution.TASKS]
     rows = [{"prompt": each, "responses": ["No.", "def add(a, b):\n    return a + b"]} for each in asked]
     done = run("execution.py", tmp_path, rows)
+    if not apart:
+        assert done.returncode != 0 and "Is there unshare" in done.stderr
+        return
     assert done.returncode == 0, done.stderr[-2000:]
     told = json.loads(done.stdout)
     assert (told["tasks"], told["passed_all"], told["solved"]) == (len(asked), 1, 1)
@@ -69,20 +73,41 @@ def test_what_was_drawn_is_judged_not_drawn_again(execution, tmp_path):
     assert refused.returncode != 0 and "answers to other prompts" in refused.stderr
 
 
-def test_the_gold_of_a_translation_is_1_where_it_is_the_human_one(monkeypatch, tmp_path):
-    if find_spec("django") is None or find_spec("sacrebleu") is None:
-        done = run("translation.py", tmp_path, [])
-        assert done.returncode != 0 and "pip install" in done.stderr
-        return
+def test_without_unshare_nothing_is_executed_and_that_is_said(execution, monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["execution.py", "--work", str(tmp_path)])
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SystemExit, match="Is there unshare"):
+        execution.main()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def translation(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCH))
-    french = import_module("translation").sentences("fr")
-    assert len(french) > 50
-    rows = [
-        {"prompt": f"Translate into French. Answer with the translation alone.\n\n{english}",
-         "responses": [f"\n {human}\nThat is it.", "?"]}
-        for english, human in french.items()
-    ]  # fmt: skip
-    done = run("translation.py", tmp_path, rows)
-    assert done.returncode == 0, done.stderr[-2000:]
-    told = json.loads(done.stdout)
-    assert 0.5 <= told["gold"] < 0.51 and 0 < told["gold_of_the_english"] < 0.5
+    return import_module("translation")
+
+
+def test_a_translation_is_the_first_line_that_says_something(translation):
+    assert translation.first_line("\n  Bonjour.  \nThat is it.") == "Bonjour."
+    assert translation.first_line(" \n") == ""
+
+
+@pytest.mark.parametrize(
+    ("sentence", "taken"),
+    [
+        ("This value may only contain letters.", True),
+        ("Too short here.", False),
+        ("This value may not be %(name)s here.", False),
+        ("This value may only contain letters", False),
+        ("It is one. And\nit is another one.", False),
+    ],
+)
+def test_sentences_without_blanks_are_translated(translation, sentence, taken):
+    assert translation._is_plain(sentence) is taken
+
+
+def test_what_a_translation_needs_is_named(translation, monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["translation.py", "--work", str(tmp_path)])
+    monkeypatch.setattr(translation, "find_spec", lambda name: None if name == "sacrebleu" else name)
+    with pytest.raises(SystemExit, match=r"pip install -c constraints\.txt sacrebleu"):
+        translation.main()

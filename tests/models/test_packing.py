@@ -300,16 +300,18 @@ def test_an_encoder_that_takes_no_rows_is_padded_as_before_and_that_is_said(name
 
 def test_an_encoder_takes_rows_where_they_pay_and_says_nothing_where_not(tiny_bert, caplog, monkeypatch):
     model = load_classifier(tiny_bert, load_tokenizer(tiny_bert))
-    layer, cuda, cudnn = reward_layer(model), torch.device("cuda"), torch.backends.cuda.cudnn_sdp_enabled()
+    layer, cuda, switched = reward_layer(model), torch.device("cuda"), []
+    monkeypatch.setattr(torch.backends.cuda, "enable_cudnn_sdp", switched.append)
     assert takes_packs(model, layer, 256) is None  # on a CPU, to score
     assert choose_attention(model, layer, CPU, torch.bfloat16, 256) is not None
+    assert not switched
     for sizes, taken in ((range(0), None), (range(8, 257, 8), Rows)):  # of heads, by flash attention
         monkeypatch.setattr(packing, "flash_sizes", lambda device, sizes=sizes: sizes)
         for dtype, kind in ((None, None), (torch.bfloat16, taken)):
             found = choose_attention(model, layer, cuda, dtype, 256)
             assert found is None if kind is None else isinstance(found, kind)
     assert not caplog.records
-    torch.backends.cuda.enable_cudnn_sdp(cudnn)
+    assert switched and not any(switched)  # cuDNN's attention, each time a GPU is chosen for
 
 
 def test_dropout_in_rows_drops_and_checkpointing_gives_the_same_gradients(tiny_bert):

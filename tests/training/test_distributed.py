@@ -63,7 +63,7 @@ SIMCSE = PLAIN_STEPS | {"contrast": {"kind": "simcse", "coefficient": 1.0}}
 SWAV = PLAIN_STEPS | {"contrast": {"kind": "swav", "coefficient": 1.0}}
 SETTINGS = {
     "plain": {},
-    "in parts": {"pass_tokens": 300},  # in half of the steps not as many in each process
+    "in parts": {"pass_tokens": 300},  # not always as many in each process
     "batch margin": {"margin": "batch"},
     "batch margin, accumulated": {"margin": "batch", "device_pairs": 2},
     "batch sum, accumulated": {"auxiliary": {"batch-sum": 0.5}, "device_pairs": 2},

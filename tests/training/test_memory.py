@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from outweigh.training import memory
 from outweigh.training.memory import LEAST, MOMENTS, USED, fitting_tokens, reserved_bytes, tokens_within
 
 
@@ -33,6 +34,27 @@ def test_a_cpus_memory_is_not_looked_at():
         raise AssertionError
 
     assert fitting_tokens(never, [[[1, 2], [3]]] * 5, [], 0, torch.device("cpu"), 2048) == 2048
+
+
+def test_what_is_there_whatever_the_tokens_is_left_aside_and_what_is_reserved(monkeypatch):
+    tokens, each, fixed, reserved = 4096, 1_000, 5_000_000, 3_000_000
+    free = int(tokens * each / USED) + fixed + reserved + 1
+    seen = []
+
+    def peak(rewards, items, weights, device):
+        seen.append(items)
+        return fixed + each * sum(len(text) for item in items for text in item)
+
+    monkeypatch.setattr(memory, "peak_bytes", peak)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free - 700, 2 * free))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 1_000)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 300)
+    items = [[[1] * size, [2] * 3] for size in (5, 90, 40, 7, 60, 20)]
+    for less, expected in ((0, 4096), (1_000, 2048)):
+        told = fitting_tokens(None, items, [], reserved + less, torch.device("cuda"), 16_384)
+        assert told == expected
+    assert [len(item[0]) for item in seen[1]] == [90, 60, 40, 20] and seen[0] == seen[1][:1]
+    assert fitting_tokens(None, items[:1], [], 0, torch.device("cuda"), 16_384) == 16_384
 
 
 def test_moments_are_reserved_until_the_optimizer_has_them_and_copies_always():

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 CPU_TOKENS = 2048
 """Padded tokens a forward on a CPU: with many more the activations leave its cache."""
 GPU_TOKENS = 16384
-"""And on a GPU, where memory has room (training/memory.py): a model of 1B is then told its operations by the
-host in less time than they take it (bench/results/gpu_h200.jsonl)."""
+"""And on a GPU, where memory has room (training/memory.py): in a step of about as many tokens a model of 1B
+kept an H200 busy for .35 s, its host for .38, of .45 in all (bench/results/gpu_h200.jsonl). No other number
+was measured."""
 PASSES = 32
 """A pass is taken to cost what the budget's 32nd part costs. On a CPU MiniLM's costs 50 to 200 tokens, of
 2,048 in training; on GPUs none was measured."""

@@ -70,11 +70,19 @@ def flash(query: Tensor, key: Tensor, value: Tensor, spans: Spans, how: How, *, 
 
     By the operation below torch's own varlen_attn, which knows no dropout and has 0.5 ms a call of its own.
     """
+    given = spread(query, key, value, spans)
+    found: Tensor = torch.ops.aten._flash_attention_forward(
+        *given, how.dropout, causal, False, scale=how.scale
+    )[0]
+    return found.transpose(0, 1)[None]
+
+
+def spread(
+    query: Tensor, key: Tensor, value: Tensor, spans: Spans
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, int, int]:
+    """Queries (T, heads, D) and each text's keys and values (K, heads, D), text after text, then where texts
+    begin among them and the most that one has."""
     q, k, v = (each[0].transpose(0, 1) for each in (query, key, value))
     if spans.keys is not None:
         k, v = k.index_select(0, spans.keys), v.index_select(0, spans.keys)
-    begins = (spans.query_begin, spans.key_begin, spans.most_queries, spans.most_keys)
-    found: Tensor = torch.ops.aten._flash_attention_forward(
-        q, k, v, *begins, how.dropout, causal, False, scale=how.scale
-    )[0]
-    return found.transpose(0, 1)[None]
+    return q, k, v, *spans[1:]

@@ -138,8 +138,8 @@ class FitConfig:
     batch_pairs: int = 16
     """Pairs (listwise: rows) an optimizer step, over all devices."""
     device_pairs: int | None = None
-    """Pairs a device takes at once; smaller ones are accumulated. None: the whole step, which
-    a single device cuts into parts where no loss needs all of it: more pairs take no more memory."""
+    """Pairs a device takes at once; smaller ones are accumulated. None: the whole step, cut
+    into parts where no loss needs all of it and no model is sharded: more pairs take no more memory."""
     epochs: float = 1.0
     """Passes over the pairs."""
     learning_rate: float | None = None

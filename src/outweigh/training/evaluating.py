@@ -17,7 +17,7 @@ class EvaluatingTrainer(WholeCheckpoints):
     """Evaluates on items of ranked responses, by accuracy and log loss."""
 
     keeps_best = False
-    """The best model so far is on disk whatever the rhythm of the checkpoints."""
+    """Whether the best model so far is kept on disk, whatever the rhythm of the checkpoints."""
 
     @abstractmethod
     def score_ids(self, ids: Sequence[Sequence[int]]) -> np.ndarray:
