@@ -193,13 +193,18 @@ def test_gradient_checkpointing_changes_nothing_but_memory(tiny_llama, wordy_pai
 
 
 @pytest.mark.slow
-def test_a_compiled_model_is_padded_and_learns_what_one_in_packs_does(tiny_llama, wordy_pairs, tmp_path):
-    pairs = PairSet.from_rows(wordy_pairs[:8])
-    for name, settings in (("compiled", {"torch_compile": True}), ("in packs", {})):
-        config = configured(tiny_llama, trainer=settings, validation=0.0, evaluations=0, batch_pairs=4)
-        fit(pairs, config, tmp_path / name)
-    compiled, packed = (weights(tmp_path / name / "model") for name in ("compiled", "in packs"))
-    assert largest_difference(compiled, packed) < 1e-5
+@pytest.mark.parametrize("backbone", ["tiny_llama", "tiny_bert"])
+def test_a_compiled_model_learns_in_packs_and_rows_what_it_learns_without(
+    request, backbone, wordy_pairs, tmp_path
+):
+    pairs, model = PairSet.from_rows(wordy_pairs[:16]), request.getfixturevalue(backbone)
+    settings = {"validation": 0.0, "evaluations": 0, "batch_pairs": 4, "learning_rate": 1.0}
+    for name, compiled in (("compiled", True), ("as it is", False)):
+        trainer = {"optim": "sgd", "torch_compile": compiled}  # Adam divides by gradients that are rounding
+        fit(pairs, configured(model, trainer=trainer, **settings), tmp_path / name)
+    compiled, plain = (weights(tmp_path / name / "model") for name in ("compiled", "as it is"))
+    before = {name: weight for name, weight in weights(model).items() if ".0." in name}  # of the first layer
+    assert largest_difference(compiled, plain) < 1e-3 * largest_difference(before, plain) < 1e-4
 
 
 def test_dropout_is_off_unless_asked_for(tiny_bert, wordy_pairs, tmp_path):

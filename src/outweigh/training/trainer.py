@@ -86,7 +86,7 @@ class PairTrainer(EvaluatingTrainer):
             self.args.device,
             torch.bfloat16 if self.args.bf16 else None,
             max_tokens,  # of a text
-            packed=not (self.is_sharded or self.args.torch_compile),  # which would compile each layout anew
+            packed=not self.is_sharded,
         )
         self._pass_tokens: int | None = None  # of a forward with its backward pass, once known
         self._window = Window()
