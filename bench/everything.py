@@ -5,10 +5,12 @@
     python bench/everything.py --quick
 
 Each part is a bench of this folder in a process of its own, whose ways take turns; one part runs at a time,
-and what is done is on disk before the next begins. Parts: reward training beside TRL's defaults and its best
+and what is done is on disk, with its machine and versions, before the next begins. `--only` leaves the
+other parts of the file as they were. Parts: reward training beside TRL's defaults and its best
 settings by pairs a step, and by tokens of prompt : response; DPO; scoring by responses a prompt; voting
 beside M plain trainings; ten times as many pairs; where a step's time goes. All of it takes hours on two
-cores. `--quick` has sizes so small that their figures mean nothing: it shows that all of it runs.
+cores. `--quick` has sizes so small that their figures mean nothing, and keeps to itself: it shows that all
+of it runs.
 """
 
 import argparse
@@ -136,17 +138,21 @@ def main() -> None:
     told = parser.parse_args()
     matplotlib.use("Agg")
     told.out.mkdir(parents=True, exist_ok=True)
-    parts: dict[str, list[Line]] = {}
+    file = told.out / "everything.json"
+    known: dict[str, Line] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    parts = {part: found for part, found in known.items() if found["quick"] == told.quick}
+    head = {"trl": version("trl"), "threads": os.environ.get("OMP_NUM_THREADS"), "quick": told.quick}
     for part, commands in (quick() if told.quick else full(told.repeats)).items():
+        lines: list[Line] = []
         for script, *rest in commands if part in told.only else ():
             print(" ".join([part + ":", script, *rest]), flush=True)
-            found = list(printed(script, *rest))
-            parts.setdefault(part, []).extend(found)
-            whole = headed("bench", 0) | {"trl": version("trl"), "threads": os.environ.get("OMP_NUM_THREADS")}
-            whole |= {"quick": told.quick, "parts": parts}
-            (told.out / "everything.json").write_text(json.dumps(whole, indent=1), encoding="utf-8")
-    picture(parts).savefig(told.out / "everything.png", dpi=120)
-    print(f"Written: {told.out / 'everything.json'} and {told.out / 'everything.png'}.")
+            lines += printed(script, *rest)
+            parts[part] = headed("bench", 0) | head | {"lines": lines}
+            file.write_text(json.dumps(parts, indent=1), encoding="utf-8")
+    picture({part: found["lines"] for part, found in parts.items()}).savefig(
+        file.with_suffix(".png"), dpi=120
+    )
+    print(f"Written: {file} and {file.with_suffix('.png')}.")
 
 
 if __name__ == "__main__":
