@@ -6,6 +6,7 @@ import random
 import re
 from dataclasses import replace
 
+import datasets
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -330,6 +331,23 @@ def test_a_training_killed_before_its_results_goes_on_and_a_refused_one_changes_
     again = outweigh.train(pairs_file, out=tmp_path, config=config, resume=True)
     assert again["train"] == first["train"] and (tmp_path / "results.json").exists()
     assert (tmp_path / "model/model.safetensors").stat().st_mtime_ns == saved
+
+
+def test_a_data_set_of_the_hub_is_audited_and_denoised_by_what_was_loaded(
+    pairs_file, tiny_bert, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)  # load_dataset takes a folder like a name, and needs no network for it
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    lines = pairs_file.read_text().splitlines(keepends=True)
+    (tmp_path / "named").mkdir()
+    (tmp_path / "named/train.jsonl").write_text("".join(lines))
+    (tmp_path / "named/validation.jsonl").write_text("".join(lines[:90]))
+    config = audit_config(tiny_bert, policy="keep", trust=False)
+    outweigh.audit("named[train]", out=tmp_path / "audit", config=config)
+    outweigh.denoise("named[train]", audit=tmp_path / "audit", out=tmp_path / "clean.jsonl")
+    assert len((tmp_path / "clean.jsonl").read_text().splitlines()) == len(lines)
+    with pytest.raises(DataError, match="is the audit of other data"):
+        outweigh.denoise("named[validation]", audit=tmp_path / "audit", out=tmp_path / "other.jsonl")
 
 
 def test_an_audit_of_other_rows_in_memory_is_refused(pairs_file, tiny_bert, tmp_path):
