@@ -25,6 +25,7 @@ from outweigh.auditing.trust import planted_flips
 from outweigh.data.config import TokenConfig
 from outweigh.data.pairs import PairSet, read_pairs
 from outweigh.metrics.detection import auroc
+from outweigh.models.config import DEPTH
 from outweigh.models.features import Encoder, pair_features
 from outweigh.training.config import TrainConfig
 from outweigh.training.fit import fit
@@ -48,7 +49,7 @@ class Seen(NamedTuple):
     features: dict[str, float]
 
 
-def voted(pairs: PairSet, voters: int, backbones: list[str], seed: int, share: float) -> Seen:
+def voted(pairs: PairSet, voters: int, backbones: list[str], depth: float, seed: int, share: float) -> Seen:
     """The votes on labels of which a share is wrong."""
     wrong_B = planted_flips(len(pairs), seed, share)
     items, gaps, training, scoring = swapped_items(items_of(pairs), wrong_B), [], [], []
@@ -66,7 +67,8 @@ def voted(pairs: PairSet, voters: int, backbones: list[str], seed: int, share: f
     for backbone in backbones:
         with tempfile.TemporaryDirectory() as cache:
             started = time.perf_counter()
-            found = pair_features(pairs, Encoder(backbone=backbone, tokens=TOKENS), cache_dir=Path(cache))
+            encoder = Encoder(backbone=backbone, tokens=TOKENS, depth=depth)
+            found = pair_features(pairs, encoder, cache_dir=Path(cache))
             sides = np.where(wrong_B, [found.rejected_B, found.chosen_B], [found.chosen_B, found.rejected_B])
             votes = probe_votes(found.matrix_NH, *sides, config=ProbeConfig(), seed=seed)
             features[backbone] = time.perf_counter() - started
@@ -114,6 +116,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=2000)
     parser.add_argument("--voters", type=int, default=10)
     parser.add_argument("--backbones", nargs="+", default=["minilm"], help="of the heads")
+    parser.add_argument("--depth", type=float, default=DEPTH, help="share of their layers below the heads")
     parser.add_argument("--planted", type=float, default=0.2)
     parser.add_argument("--doubtful", type=float, default=0.3)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -122,13 +125,13 @@ def main() -> None:
     found: dict[str, list[tuple[float, float]]] = {}
     for seed in told.seeds:
         some = np.sort(np.random.default_rng(seed).permutation(len(whole))[: told.pairs])
-        seen = voted(whole.select(some), told.voters, told.backbones, seed, told.planted)
+        seen = voted(whole.select(some), told.voters, told.backbones, told.depth, seed, told.planted)
         for name, area, cost in ways(seen, told.doubtful):
             found.setdefault(name, []).append((area, cost))
     for name, each in found.items():
         areas, costs = zip(*each, strict=True)
         cost = statistics.mean(costs)
-        line: dict[str, Any] = {"data": told.data.name, "pairs": told.pairs, "way": name}
+        line: dict[str, Any] = {"data": told.data.name, "pairs": told.pairs, "depth": told.depth, "way": name}
         line |= {"auroc": round(statistics.mean(areas), 4), "seeds": [round(area, 4) for area in areas]}
         line |= {"cost": round(cost, 2), "on top": round(cost - ("trained" in name), 2)}
         print(json.dumps(line), flush=True)

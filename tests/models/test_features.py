@@ -46,6 +46,17 @@ def test_a_text_that_pairs_share_is_one_row_and_has_its_own_features(name, pairs
     )
 
 
+def test_weights_in_bfloat16_give_the_features_of_full_precision_but_for_rounding(pairs, tiny_bert, tmp_path):
+    found = {
+        precision: pair_features(
+            pairs, Encoder(backbone=str(tiny_bert), tokens=SHORT, precision=precision), cache_dir=tmp_path
+        ).matrix_NH
+        for precision in ("fp32", "bf16")
+    }
+    apart = np.abs(found["bf16"] - found["fp32"]).max() / np.abs(found["fp32"]).max()
+    assert 0 < apart < 2e-2
+
+
 def test_the_second_time_nothing_is_computed(pairs, tiny_bert, tmp_path, monkeypatch):
     encoder = Encoder(backbone=str(tiny_bert), tokens=SHORT)
     first = pair_features(pairs, encoder, cache_dir=tmp_path)

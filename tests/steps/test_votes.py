@@ -3,14 +3,18 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 import outweigh
 from outweigh.auditing.strength import preference_strength
+from outweigh.data.config import TokenConfig
 from outweigh.data.pairs import PairSet
+from outweigh.errors import ConfigError
 from outweigh.metrics.detection import auroc
 from outweigh.models.features import Features
 from outweigh.steps.config import AuditConfig
-from outweigh.steps.votes import head_votes
+from outweigh.steps.votes import ask, head_votes
+from outweigh.training.config import TrainConfig
 from outweigh.voting.config import ProbeConfig, VoteConfig
 from outweigh.voting.votes import held_out_strength
 
@@ -67,3 +71,23 @@ def test_swapped_features_hold_the_other_text_for_chosen_where_marked():
     features = Features(np.zeros((4, 1)), np.array([0, 1]), np.array([2, 3]))
     swapped = features.swapped(np.array([True, False]))
     assert swapped.chosen_B.tolist() == [2, 1] and swapped.rejected_B.tolist() == [0, 3]
+
+
+def test_heads_stand_on_as_many_layers_as_is_said(wordy_pairs, tiny_bert):
+    def votes(**settings):
+        how = VoteConfig(
+            method="probes",
+            backbone=str(tiny_bert),
+            probes=ONCE,
+            tokens=TokenConfig(max_tokens=96),
+            **settings,
+        )
+        pairs = PairSet.from_rows(wordy_pairs)
+        return ask(
+            pairs, AuditConfig(votes=how, policy="keep", trust=False), TrainConfig(), None
+        ).votes.gap_MB
+
+    one_of_two, both = votes(depth=0.5), votes(depth=1.0)
+    assert not np.allclose(one_of_two, both) and np.array_equal(votes(), one_of_two)  # 2 / 3 of two is one
+    with pytest.raises(ConfigError, match=r"votes depth: got 0\.0, want above 0, and 1"):
+        VoteConfig(depth=0.0)

@@ -67,7 +67,7 @@ def ask(
 
     backbone = training.backbone if how.method == "full" else how.backbone
     if how.method == "probes" or fold_B is None:
-        encoder = Encoder(backbone=how.backbone, tokens=how.tokens)
+        encoder = Encoder(backbone=how.backbone, tokens=how.tokens, depth=how.depth)
         given = given_features(pairs)
         if given is not None and how.method == "probes":
             backbone = "features_chosen"

@@ -11,7 +11,8 @@ from torch import Tensor, from_numpy
 from outweigh.data.config import TokenConfig
 from outweigh.data.records import Text
 from outweigh.errors import ConfigError
-from outweigh.models.features import DEPTH, Encoder, text_vectors
+from outweigh.models.config import DEPTH
+from outweigh.models.features import Encoder, text_vectors
 from outweigh.objectives.sources import COLUMN, LIMITS, LIVE, Bound
 from outweigh.training.config import SimilarityConfig, TrainConfig
 from outweigh.training.items import Items

@@ -5,6 +5,7 @@ from typing import Literal
 
 from outweigh.data.config import TokenConfig
 from outweigh.errors import ConfigError
+from outweigh.models.config import DEPTH
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +52,9 @@ class VoteConfig:
     probes tell how many labels are wrong; auto: full in run, which trains the first anyway, else probes."""
     backbone: str = "minilm"
     """The probes' backbone: a folder, a Hub name, or a bundled model: minilm, smollm2."""
+    depth: float = DEPTH
+    """Share of that backbone's layers below the features. Half of smollm2's find as much as two thirds, in
+    three quarters of the time (docs/measurements.md)."""
     voters: tuple[str, ...] = ()
     """Reward models that exist, to vote instead; or `columns`: the data's own scores or mean difference."""
     vote: Literal["in-sample", "out-of-fold"] = "in-sample"
@@ -72,6 +76,8 @@ class VoteConfig:
     """Length and rendering of the texts that the probes read."""
 
     def __post_init__(self) -> None:
+        if not 0 < self.depth <= 1:
+            raise ConfigError(f"votes depth: got {self.depth}, want above 0, and 1, all layers, at most.")
         for name in ("trainings", "jobs"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"votes {name}: got {getattr(self, name)}, want at least 1.")
