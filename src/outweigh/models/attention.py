@@ -274,7 +274,7 @@ def _group(length_B: NDArray[np.int64], start: int, device: torch.device) -> _Gr
     )
 
 
-@torch.compiler.disable  # what surrounds it is then compiled once, for layouts of all kinds
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # what surrounds it is compiled once for all
 def packed_attention(
     module: nn.Module,
     query: Tensor,
