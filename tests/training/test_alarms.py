@@ -17,6 +17,7 @@ from outweigh.training.fit import fit
 
 HEALTHY = {
     "loss": 0.6, "log_loss": 0.6, "accuracy": 0.7, "gap": 0.5, "gap_std": 1.0, "ties": 0.0, "pairs": 400.0,
+    "largest_loss": 0.9,
 }  # fmt: skip
 HELD_OUT = {"eval_accuracy": 0.68, "eval_log_loss": 0.6, "eval_pairs": 400.0, "eval_gap": 0.4}
 
@@ -37,7 +38,7 @@ SOUNDING = {
     "contrast-heavy": watching(contrast_share=0.85),
     "capped": watching(capped=0.6),
     "margin-heavy": watching(margin=3.1),
-    "spike": watching(loss=3.1),
+    "spike": watching(largest_loss=4.6),
     "padding": Watch([HEALTHY], [], pad_token=1, eos_token=1, tokenizer_pad_token=1),
 }
 SILENT = {
@@ -53,7 +54,7 @@ SILENT = {
     "contrast-heavy": watching(contrast_share=0.6),
     "capped": watching(capped=0.3),
     "margin-heavy": watching(margin=2.0),
-    "spike": watching(loss=1.5),
+    "spike": watching(largest_loss=2.0),
     "padding": watching(),
 }
 
@@ -69,9 +70,10 @@ def test_an_alarm_is_silent_where_it_should_be(name):
 
 
 def test_a_jump_of_the_meta_gradient_is_a_spike_and_a_new_run_has_none():
-    steady = [HEALTHY | {"meta_gradient": 0.2}] * 8
-    assert "meta gradient is 2" in ALARMS["spike"].cause(Watch([*steady, HEALTHY | {"meta_gradient": 2.0}]))
-    assert ALARMS["spike"].cause(Watch([HEALTHY, HEALTHY | {"loss": 9.0}])) is None
+    steady = [HEALTHY | {"largest_meta_gradient": 0.2}] * 8
+    cause = ALARMS["spike"].cause(Watch([*steady, HEALTHY | {"largest_meta_gradient": 2.0}]))
+    assert "meta gradient of a step is 2" in cause
+    assert ALARMS["spike"].cause(Watch([HEALTHY, HEALTHY | {"largest_loss": 9.0}])) is None
 
 
 def test_a_margin_over_gaps_that_have_not_grown_yet_is_no_alarm():
@@ -116,6 +118,23 @@ def test_a_learning_rate_far_too_high_sounds_an_alarm_and_can_stop_training(
     ((name, alarm),) = alarms.items()
     assert name in ("running-away", "spike")  # whichever is seen first ends the run
     assert alarm["step"] < 30  # of 20 epochs of 3 steps
+
+
+def test_pairs_that_are_held_by_their_cap_are_told_from_those_that_are_not(tiny_llama, wordy_pairs, tmp_path):
+    course = {"learning_rate": 5e-3, "epochs": 10.0, "evaluations": 1}
+    low = trained(tmp_path / "low", tiny_llama, wordy_pairs, cap=1.0, **course)
+    assert "of the pairs are at their cap" in low["capped"]["cause"]
+    assert "capped" not in trained(tmp_path / "high", tiny_llama, wordy_pairs, cap=50.0, **course)
+
+
+def test_one_step_s_loss_is_seen_among_the_many_of_a_log(tiny_llama, wordy_pairs, tmp_path):
+    rows = [
+        row | {"weight": 1.0, "prompt": f"{row['prompt']} {turn}"} for turn in (1, 2) for row in wordy_pairs
+    ]
+    rows[0]["weight"] = 40.0  # ten times the loss of a step of four, 1.9 times the mean of ten steps
+    course = {"batch_pairs": 4, "learning_rate": 1e-9, "epochs": 4.0, "trainer": {"logging_steps": 10}}
+    alarms = trained(tmp_path, tiny_llama, rows, **course)
+    assert "the loss of a step is" in alarms["spike"]["cause"]
 
 
 def test_healthy_training_is_silent(tiny_llama, wordy_pairs, tmp_path):

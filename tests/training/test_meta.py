@@ -131,6 +131,15 @@ def test_the_length_of_the_step_is_rho(tiny_llama, wordy_pairs, shifted, tmp_pat
     assert changes[1] == pytest.approx(10 * changes[0], rel=0.3)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_step_that_does_nothing_is_told_whatever_the_precision(
+    tiny_llama, wordy_pairs, shifted, tmp_path, precision
+):
+    config = configured(tiny_llama, meta=MetaConfig(data=str(shifted), eta=1e-7))
+    found = fit(PairSet.from_rows(wordy_pairs), replace(config, precision=precision), tmp_path).results
+    assert 0 < found["log"][0]["meta_change"] < 1e-3 and "meta-idle" in found["alarms"]
+
+
 def test_a_listwise_training_tells_what_the_step_does(tiny_llama, shifted, tmp_path):
     said = [(Message("assistant", each),) for each in ("Please.", "Give me tea.", "Now.")]
     rankings = [

@@ -28,13 +28,13 @@ LEAST_CHANGE = 1e-3
 MOST_CONTRAST = 0.8
 """Share of a loss that its contrastive term makes up, above which it and not the ranking is trained."""
 MOST_CAPPED = 0.5
-"""Share of pairs whose gap has reached its cap: the cap, not the labels, then says what is learnt."""
+"""Share of pairs whose gap is where its cap lets it rest: it, not the labels, then says what is learnt."""
 LARGEST_MARGIN = 3.0
 """Mean size of the margin in standard deviations of the gap; above it nearly every pair falls short."""
 ALIKE = ("epochs", "batch_pairs", "evaluations", "validation", "seed")
 """What two trainings must share for their validation accuracies to be compared evaluation by evaluation."""
 SPIKE = 5.0
-"""Times the median of the logs before."""
+"""Times the median of the logs before, each of which has the largest of its steps."""
 SPIKE_LOGS = 5
 """Logs before the last that a spike is judged by, at least."""
 MOST_TIES = 0.5
@@ -132,7 +132,7 @@ def contrast_heavy(watch: Watch) -> str | None:
 
 
 def capped(watch: Watch) -> str | None:
-    """The cause where most gaps have reached what their cap allows."""
+    """The cause where most gaps are where their cap lets them rest."""
     share = watch.training.get("capped", 0.0)
     return f"{share:.0%} of the pairs are at their cap" if share > MOST_CAPPED else None
 
@@ -147,12 +147,12 @@ def margin_heavy(watch: Watch) -> str | None:
 
 
 def spike(watch: Watch) -> str | None:
-    """The cause where the loss, or the gradient that MetaRM ascends, has jumped."""
-    for name, words in (("loss", "loss"), ("meta_gradient", "meta gradient")):
+    """The cause where a step's loss, or the gradient that MetaRM ascends, has jumped."""
+    for name, words in (("largest_loss", "loss"), ("largest_meta_gradient", "meta gradient")):
         values = [log[name] for log in watch.logs if name in log]
         usual = median(values[:-1]) if len(values) > SPIKE_LOGS else 0.0
         if 0 < SPIKE * usual < values[-1]:  # of a loss that may be negative nothing is said
-            return f"the {words} is {values[-1]:.3g}, before it was {usual:.3g} (median)"
+            return f"the {words} of a step is {values[-1]:.3g}, before it was {usual:.3g} (median)"
     return None
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,8 +35,8 @@ class MetaStep:
 
     `step` is eta, or rho over the length of grad J. The shifted batch of a step follows from its number, so
     that a resumed run goes on as if uninterrupted. `seen` has J of the last step, the length of its gradient,
-    and `meta_change`, |grad L(theta') - grad L(theta)| over |grad L(theta)|, of one step in each log, which
-    costs a second pass.
+    and `meta_change`, |grad L(theta') - grad L(theta)| over |grad L(theta)|, of one step in each log: of its
+    first pairs alone, in float32, as bfloat16's rounding is some .01 of a gradient whatever the step is.
 
     Source: Dou et al. 2024, arXiv:2405.00438, and Wang et al. 2024, arXiv:2401.06080; rho is ours.
     """
@@ -47,24 +47,27 @@ class MetaStep:
         self.seed = seed
         self.seen: dict[str, float] = {}
         self._before: Gradient = []  # the weights to go back to
-        self._plain: Gradient | None = None
 
     def ascend(self, trainer: "PairTrainer", batches: Sequence[Batch], items: Any) -> None:
         """Nothing; the trainer's weights are theta' until `settle`."""
         weights = trainer.trainable()
         logged = trainer.state.global_step % max(1, int(trainer.args.logging_steps)) == 0
-        self._plain = trainer.gradient(batches, items) if logged else None
+        plain = trainer.full_gradient(batches, items) if logged else None
         gradient = self._gradient_of_difference(trainer)
         difference = torch.tensor(self.seen["difference"], device=gradient[0].device)
         self.seen["difference"] = float(trainer.accelerator.reduce(difference, "mean"))
-        length = torch.stack([each.norm() for each in gradient]).norm()
-        self.seen["meta_gradient"] = float(length)
+        self.seen["meta_gradient"] = float(_length(gradient))
         eta = self.config.eta
         step = eta if eta is not None else self.config.rho / max(self.seen["meta_gradient"], 1e-12)
         self._before = [weight.detach().clone() for weight in weights]
         with torch.no_grad():
             for weight, slope in zip(weights, gradient, strict=True):
                 weight.add_(slope, alpha=step)
+        if plain is not None:
+            del gradient
+            moved = trainer.full_gradient(batches, items)
+            apart = _length(one - other for one, other in zip(moved, plain, strict=True))
+            self.seen["meta_change"] = float(apart / _length(plain).clamp(min=1e-12))
 
     def settle(self, trainer: "PairTrainer") -> None:
         """Nothing; the weights are theta again, with the gradient of theta' for the optimizer."""
@@ -73,12 +76,6 @@ class MetaStep:
             for weight, before in zip(weights, self._before, strict=True):
                 weight.copy_(before)
         self._before = []
-        if self._plain is not None:
-            found = [torch.zeros_like(weight) if weight.grad is None else weight.grad for weight in weights]
-            moved = torch.stack([(one - other).norm() for one, other in zip(found, self._plain, strict=True)])
-            plain = torch.stack([each.norm() for each in self._plain]).norm()
-            self.seen["meta_change"] = float(moved.norm() / plain.clamp(min=1e-12))
-            self._plain = None
 
     def _gradient_of_difference(self, trainer: "PairTrainer") -> Gradient:
         rank, world = trainer.accelerator.process_index, trainer.accelerator.num_processes
@@ -115,6 +112,11 @@ class MetaStep:
         ]
         start = step * batch % count
         return np.concatenate(order)[start : start + batch]
+
+
+def _length(gradient: Iterable[Tensor]) -> Tensor:
+    length: Tensor = torch.stack([each.norm() for each in gradient]).norm()
+    return length
 
 
 def meta_step(config: TrainConfig, renderer: Renderer) -> MetaStep | None:

@@ -27,6 +27,9 @@ from outweigh.training.repeats import counted_before, counted_rows, mark_repeats
 from outweigh.training.tokenwise import TokenGaps, mean_by_pair, token_gaps
 from outweigh.training.window import Window
 
+FEW_TOKENS = 512
+"""Of the pairs by which MetaRM's change is measured: full precision takes several times as long."""
+
 
 class Seen(NamedTuple):
     """What the model says of a batch of R responses, in each of V views."""
@@ -90,6 +93,7 @@ class PairTrainer(EvaluatingTrainer):
         )
         self._pass_tokens: int | None = None  # of a forward with its backward pass, once known
         self._window = Window()
+        self._step_loss = torch.zeros(())  # of the step's batches so far
         self._whole: _Whole | None = None  # where the step takes several batches
         self.first_pass_seconds = 0.0
 
@@ -197,8 +201,13 @@ class PairTrainer(EvaluatingTrainer):
             with self.accelerator.no_sync(model):
                 losses.append(step(model, part, items))
         loss = torch.stack([*losses, step(model, last, items)]).sum()
-        if self.meta is not None and self.accelerator.sync_gradients:
-            self.meta.settle(self)
+        self._step_loss = self._step_loss + loss.detach()
+        if self.accelerator.sync_gradients:
+            self._window.note("largest_loss", self._step_loss)
+            self._step_loss = torch.zeros(())
+            if self.meta is not None:
+                self.meta.settle(self)
+                self._window.note("largest_meta_gradient", self.meta.seen["meta_gradient"])
         return loss
 
     def _parts(self, batch: Batch) -> list[Batch]:
@@ -213,14 +222,21 @@ class PairTrainer(EvaluatingTrainer):
         """True where an item's loss depends on the other items."""
         return not {*OF_STEP}.isdisjoint(self.objective.needs) or self.contrast is not None
 
-    def gradient(self, batches: Sequence[Batch], items: Tensor | int | None) -> list[Tensor]:
-        """Of the step's loss at the present weights, under the dropout that training will draw."""
+    def full_gradient(self, batches: Sequence[Batch], items: Tensor | int | None) -> list[Tensor]:
+        """Of the loss at the present weights, in full precision, under the dropout that training will draw.
+
+        Of the step's first pairs alone, or of all where an item's loss depends on the others.
+        """
+        some = batches if self._needs_step else parts(batches[0], FEW_TOKENS)[:1]
         sums, self._whole = self._window.sums.clone(), self._first_pass(batches)
         model = self.accelerator.unwrap_model(self.model_wrapped, keep_fp32_wrapper=False)
-        with self.same_dropout_after():
-            every = (part for batch in batches for part in self._parts(batch))
-            losses = (self.compute_loss(model, part, num_items_in_batch=items) for part in every)
-            total = self.gradient_of(losses)
+        mixed, self.accelerator.native_amp = self.accelerator.native_amp, False
+        try:
+            with self.same_dropout_after():
+                losses = (self.compute_loss(model, each, num_items_in_batch=items) for each in some)
+                total = self.gradient_of(losses)
+        finally:
+            self.accelerator.native_amp = mixed
         self._window.sums = sums  # these pairs will be counted when they are trained on
         return total
 
