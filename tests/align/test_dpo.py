@@ -273,6 +273,16 @@ def test_a_reference_of_another_vocabulary_is_refused(tiny_llama, other_policy, 
         fit_policy(PairSet.from_rows(wordy_pairs[:20]), config, tmp_path / "out")
 
 
+@pytest.mark.parametrize("source", ["length", "cosine"])
+def test_a_cap_by_likeness_is_pcdpo_s_where_no_other_preset_is_named(source):
+    dialogue = {"source": source, "preset": "dialogue"}
+    assert DPOConfig(cap=source).training.cap == {"source": source, "preset": "dialogue-dpo"}
+    wide = DPOConfig(cap={"source": source, "beta1": 40.0}).training.cap
+    assert wide == {"source": source, "beta1": 40.0, "preset": "dialogue-dpo"}
+    assert DPOConfig(cap=dialogue).training.cap == dialogue
+    assert DPOConfig(cap=4.5).training.cap == 4.5 and DPOConfig().training.cap == "auto"
+
+
 def test_columns_that_the_squared_loss_does_not_read_are_named(tiny_llama, wordy_pairs, tmp_path, caplog):
     rows = [row | {"margin": 0.5, "flip_rate": 0.0} for row in wordy_pairs[:20]]
     fit_policy(PairSet.from_rows(rows), configured(tiny_llama, loss="squared"), tmp_path)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from outweigh.denoising.policies import POLICIES, RepairOptions, repair
+from outweigh.denoising.policies import POLICIES, RepairOptions, check_options, repair
 from outweigh.errors import ConfigError, DataError, ShapeError
 
 STRENGTH = np.array([3.0, 0.1, -0.5, -2.5])
@@ -53,6 +53,30 @@ def test_smooth_takes_a_constant_a_band_and_a_spread():
     band = {"smooth_band": 0.6, "smooth_floor": -0.6, "smoothing": 0.2}  # of strengths 3, .1, -.5 and -2.5
     assert repaired("smooth", **band).flip_rate.tolist() == [0, 0.2, 0.2, 0]
     assert repaired("smooth", smooth_spread=0.25, smoothing=0.2).flip_rate.tolist() == [0, 0.2, 0.2, 0.2]
+
+
+def test_smooth_takes_a_share_of_the_pairs_the_weakest_first():
+    assert repaired("smooth", fraction=0.75, smoothing=0.2).flip_rate.tolist() == [0, 0.2, 0.2, 0.2]
+    assert repaired("smooth+margin", fraction=0.25).flip_rate.tolist() == [0, 0, 0, 0.499]
+
+
+@pytest.mark.parametrize(
+    ("policy", "options", "said"),
+    [
+        ("margin", {"fraction": 0.2}, "policy margin: reads no fraction, want margin_clip, margin_scale"),
+        (
+            "flip",
+            {"smoothing": 0.1, "margin_scale": 2.0},
+            "policy flip: reads no smoothing, margin_scale, want fr",
+        ),
+        ("keep", {"fraction": 0.2}, "policy keep: reads no fraction, want no options"),
+        ("smooth", {"fraction": 0.2, "smooth_band": 0.5}, "fraction: got a band of strengths, too"),
+    ],
+)
+def test_an_option_that_a_policy_does_not_read_is_refused(policy, options, said):
+    with pytest.raises(ConfigError, match=said):
+        check_options(policy, RepairOptions(**options))
+    check_options("smooth+margin", RepairOptions(fraction=0.2, margin_clip=1.0))
 
 
 def test_margin_is_the_signed_strength_scaled_and_clipped():

@@ -300,14 +300,25 @@ def test_what_no_cell_could_train_is_refused_before_the_first_one(grid, tmp_path
 
 
 def test_a_failed_cell_is_named_and_the_others_stand_in_the_table(grid, tmp_path, capsys):
-    grid["methods"] = {"plain": {}, "odd": {"margin": "column"}}  # there is no such column
+    grid["methods"] = {"plain": {}, "odd": {"learning_rate": 1e30}}
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(grid | {"seeds": [0]}, sort_keys=False))
     assert main(["study", str(tmp_path / "study.yaml"), "--out", str(tmp_path / "out")]) == 2
     said = capsys.readouterr().err
-    assert "odd: failed. margin from 'column': the data has no column margin" in said
+    assert "odd: failed. training: the loss" in said
     assert "1 of 2 cells failed" in said
     results = json.loads((tmp_path / "out/study.json").read_text())
     assert [line["method"] for line in results["lines"]] == ["plain"] and len(results["failed"]) == 1
+
+
+def test_a_column_that_a_data_set_lacks_is_asked_for_before_the_first_cell(grid, tmp_path, monkeypatch):
+    monkeypatch.setattr("outweigh.study.run.run_cells", lambda *_, **__: pytest.fail("a cell was run"))
+    for margin, said in (
+        ("column", "methods odd: margin from 'column': the data has no column margin"),
+        ({"source": "column", "column": "worth"}, "methods odd: .*worth"),
+    ):
+        study = configured(Study, grid | {"methods": {"plain": {}, "odd": {"margin": margin}}}, "grid")
+        with pytest.raises(ConfigError, match=said):
+            run_study(study, out=tmp_path)
 
 
 def test_an_interrupted_study_leaves_the_table_of_what_is_done(grid, tmp_path):

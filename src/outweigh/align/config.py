@@ -1,11 +1,13 @@
 """What a policy's training can be told. Imports nothing heavy."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from outweigh.align.shaping import ShapingConfig
 from outweigh.errors import ConfigError
+from outweigh.objectives.spec import Spec
 from outweigh.training.config import ABOVE_0, FitConfig, TrainConfig, check_limits
 
 
@@ -44,9 +46,18 @@ class DPOConfig(FitConfig):
     def training(self) -> TrainConfig:
         """What the trainer of reward models has of this."""
         shared = {each.name: getattr(self, each.name) for each in fields(FitConfig)}
+        shared["cap"] = _for_policies(self.cap)
         if self.loss == "squared":
             shared |= {"margin": "none", "flip_rate": "none", "cap": "none"}
         return TrainConfig(**shared, method=self.method)
+
+
+def _for_policies(cap: Spec) -> Spec:
+    """PCDPO's preset for a cap by length or cosine that names none; those of reward models are others."""
+    options = {"source": cap} if isinstance(cap, str) else cap
+    if not isinstance(options, Mapping) or options.get("source") not in ("length", "cosine"):
+        return cap
+    return cap if {"preset", "beta"} & set(options) else {**options, "preset": "dialogue-dpo"}
 
 
 RL_RATES = {"full": 1e-6, "lora": 1e-5}

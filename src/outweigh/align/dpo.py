@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from transformers import TrainerCallback, set_seed
+from transformers import TrainerCallback, TrainingArguments, set_seed
 
 from outweigh.align.config import DPOConfig
 from outweigh.align.reference import reference_log_probabilities
@@ -84,10 +84,10 @@ def fit_policy(
     rows = token_rows(items, training, Renderer(tokenizer, config.tokens.template))
     seconds = {"tokens": time.monotonic() - started}
     check_steps(objective, training, len(rows.train))
-    items, objective, caps = prepared(objective, items, rows.train, training)
-    trainer, alarms, reference_seconds = _trainer(
-        config, items, objective, rows, tokenizer, output, callbacks
-    )
+    args = training_arguments(training, output / "checkpoints", len(rows.train), rows.watch is not None)
+    args.learning_rate = RATES[config.method] if config.learning_rate is None else config.learning_rate
+    items, objective, caps = prepared(objective, items, rows.train, training)  # by an encoder, where asked
+    trainer, alarms, reference_seconds = _trainer(config, args, items, objective, rows, tokenizer, callbacks)
     identify(output, own)
     started = time.monotonic()
     run_training(trainer, training, resume)
@@ -104,17 +104,14 @@ def fit_policy(
 
 def _trainer(
     config: DPOConfig,
+    args: TrainingArguments,
     items: Items,
     objective: Objective,
     rows: Rows,
     tokenizer: Any,
-    output: Path,
     callbacks: Sequence[TrainerCallback],
 ) -> tuple[PolicyTrainer, AlarmCallback, float]:
     """The trainer, its alarms, and the seconds that the reference has taken."""
-    watched = rows.watch is not None
-    args = training_arguments(config.training, output / "checkpoints", len(rows.train), watched)
-    args.learning_rate = RATES[config.method] if config.learning_rate is None else config.learning_rate
     started = time.monotonic()
     with args.main_process_first(desc="reference"):  # it has its device by now; the others find it cached
         reference = reference_log_probabilities(

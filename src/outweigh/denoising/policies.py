@@ -1,7 +1,7 @@
 """What is done to each pair, from what the audit says of it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,8 @@ class RepairOptions:
     """What the policies leave open. The defaults are measured: docs/measurements.md, repair."""
 
     fraction: float | None = None
-    """Share of pairs that flip and drop take, most doubtful first; None: those likelier wrong than right."""
+    """Share of pairs that flip and drop take, most doubtful first, and smooth, weakest first. None: those
+    likelier wrong than right, or in smooth's band."""
     smoothing: float | None = None
     """Flip rate of smoothed pairs; None: the pair's own wrong probability."""
     smooth_band: float = 0.0
@@ -88,13 +89,17 @@ def drop(before: Repair, options: RepairOptions) -> Repair:
 
 
 def smooth(before: Repair, options: RepairOptions) -> Repair:
-    """A flip rate on pairs of weak strength, or of high spread; others get 0.
+    """A flip rate on pairs of weak strength, by a band or a share of the pairs, or of high spread; others get
+    0.
 
     Source: Wang et al. 2024, arXiv:2401.06080, section 2.5: negative strength. The paper's constant rate
     is not stated (0.2 fits its figure); the wrong probability in its place, band, floor and spread are ours.
     """
-    floor = -np.inf if options.smooth_floor is None else options.smooth_floor
-    chosen = (floor <= before.strength) & (before.strength < options.smooth_band)
+    if options.fraction is None:
+        floor = -np.inf if options.smooth_floor is None else options.smooth_floor
+        chosen = (floor <= before.strength) & (before.strength < options.smooth_band)
+    else:
+        chosen = highest(-before.strength, options.fraction)
     if options.smooth_spread is not None:
         chosen |= before.spread > options.smooth_spread
     rate = before.wrong_probability if options.smoothing is None else np.full(len(chosen), options.smoothing)
@@ -123,6 +128,14 @@ def _with_flip_rate(before: Repair, flip_rate: FloatArray) -> Repair:
     )
 
 
+READS: dict[Policy, tuple[str, ...]] = {
+    flip: ("fraction",),
+    drop: ("fraction",),
+    smooth: ("fraction", "smoothing", "smooth_band", "smooth_floor", "smooth_spread"),
+    margin: ("margin_scale", "margin_clip"),
+}
+"""The options that a step of a policy reads."""
+
 POLICIES: dict[str, tuple[Policy, ...]] = {
     "keep": (keep,),
     "flip": (flip,),
@@ -146,6 +159,22 @@ PRESETS: dict[str, tuple[str, RepairOptions]] = {
 }
 """A policy with a paper's options. Source: Wang et al. 2024, arXiv:2401.06080, sections 2.4 and 2.5; fraction
 and smoothing are reconstructed from its figures."""
+
+
+def check_options(policy: str, options: RepairOptions) -> None:
+    """Nothing, once the policy reads each option that is not as it is by default.
+
+    Raises:
+        ConfigError: it does not; a preset reads none.
+    """
+    given = [name for name, value in asdict(options).items() if value != getattr(RepairOptions(), name)]
+    read = {name for step in POLICIES.get(policy, ()) for name in READS.get(step, ())}
+    if unread := [name for name in given if name not in read]:
+        raise ConfigError(
+            f"policy {policy}: reads no {', '.join(unread)}, want {', '.join(sorted(read)) or 'no options'}."
+        )
+    if options.fraction is not None and {"smooth_band", "smooth_floor"} & {*given}:
+        raise ConfigError("repair fraction: got a band of strengths, too. Name the share or the band.")
 
 
 def repair(
@@ -185,8 +214,13 @@ def most_doubtful(wrong_probability: FloatArray, fraction: float | None) -> NDAr
     """Marks (B,) the given share of pairs with the highest probabilities, or those above one half."""
     if fraction is None:
         return np.asarray(wrong_probability > 0.5)
-    marked = np.zeros(len(wrong_probability), dtype=bool)
-    order = np.argsort(-wrong_probability, kind="stable")
+    return highest(wrong_probability, fraction)
+
+
+def highest(values: FloatArray, fraction: float) -> NDArray[np.bool_]:
+    """Marks (B,) the given share of pairs with the highest values."""
+    marked = np.zeros(len(values), dtype=bool)
+    order = np.argsort(-values, kind="stable")
     marked[order[: round(fraction * len(marked))]] = True
     return marked
 

@@ -1,5 +1,6 @@
 """Several reward models as one: their mean, or less where they disagree; or the average of their weights."""
 
+import logging
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +14,8 @@ from outweigh.errors import ConfigError
 from outweigh.models.reward import RewardModel, Scorer
 from outweigh.models.served import ServedReward
 from outweigh.servers.config import ServerConfig, is_server
+
+logger = logging.getLogger(__name__)
 
 PENALTY = 0.5
 """Of the variance, in uwo: what the source has for best-of-n; for reinforcement learning it has 0.1."""
@@ -48,6 +51,11 @@ class Ensemble(Scorer):
             raise ConfigError(
                 f"ensemble {combine}: a model does not say at what level its rewards lie, so it can't be "
                 "laid beside others. Take models that outweigh trained, or the mean."
+            )
+        if any(member.origin is None for member in members):
+            logger.warning(
+                "ensemble: a model does not say at what level its rewards lie. The spread between the models "
+                "then holds how far their levels are apart."
             )
         self.members = members
         self.combine = combine

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from outweigh.denoising.policies import POLICIES, PRESETS, RepairOptions
+from outweigh.denoising.policies import POLICIES, PRESETS, RepairOptions, check_options
 from outweigh.errors import ConfigError
 from outweigh.training.config import TrainConfig
 from outweigh.voting.config import VoteConfig
@@ -30,6 +30,8 @@ class AuditConfig:
             raise ConfigError(f"policy: got {self.policy!r}, want one of {', '.join(known)}.")
         if not self.trust and self.policy == "auto":
             raise ConfigError("trust: policy auto needs it. Name a policy, as in --policy flip.")
+        if self.policy not in ("auto", "keep"):  # whose options are for a policy that is named later
+            check_options(self.policy, self.repair)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from outweigh.data.files import raw_rows
 from outweigh.data.pairs import Data
 from outweigh.data.rows import row_pairs
 from outweigh.data.writing import IGNORED_BY, PEER_ROWS, row_of_pair, write_rows
-from outweigh.denoising.policies import Repair, RepairOptions, repair
+from outweigh.denoising.policies import Repair, RepairOptions, check_options, repair
 from outweigh.denoising.rows import RowCounts, repaired_row
 from outweigh.errors import ConfigError, DataError
 from outweigh.steps.record import sources
@@ -75,7 +75,10 @@ def _decided(
     """The policy, the audit's values, and what the policy does to each pair."""
     values, about = _read_audit(audit, data)
     policy = policy or str(about["denoise"]["policy"])
-    options = options or RepairOptions(**about["denoise"]["options"])
+    if options is None:
+        options = RepairOptions(**about["denoise"]["options"])
+    else:
+        check_options(policy, options)
     strength, spread, wrong = (
         values[name].astype(np.float64) for name in ("strength", "spread", "wrong_probability")
     )

@@ -2,15 +2,17 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from outweigh.data.fields import OPTIONAL
+from outweigh.data.pairs import read_pairs
 from outweigh.data.writing import replaced_whole
-from outweigh.errors import ConfigError, OutweighError, TrainingError
+from outweigh.errors import ConfigError, DataError, OutweighError, TrainingError
 from outweigh.steps.record import headed, write_json
 from outweigh.study.cells import run_cells
-from outweigh.study.config import Cell, Study, read_study
+from outweigh.study.config import Cell, Changes, Study, read_study
 from outweigh.study.plot import draw_gains
 from outweigh.study.table import markdown, study_lines
 from outweigh.training.arguments import training_arguments
@@ -35,8 +37,9 @@ def run_study(
         TrainingError: cells failed; the table of the others is written before.
     """
     study = study if isinstance(study, Study) else read_study(Path(study))
+    columns = cache(_columns)  # of data that several methods read alike
     for method in study.methods:  # before an hour has passed
-        _check(study, method)
+        _check(study, method, columns)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     found: dict[Cell, dict[str, Any]] = {}
@@ -60,8 +63,13 @@ def run_study(
     return results
 
 
-def _check(study: Study, method: str) -> None:
-    """Nothing, once each cell of the method can be trained, whatever its data.
+def _columns(train: str, asked: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(read_pairs(train, keep=asked).columns)
+
+
+def _check(study: Study, method: str, columns: Callable[[str, tuple[str, ...]], frozenset[str]]) -> None:
+    """Nothing, once each cell of the method can be trained: its data has the columns that it asks for, where
+    no audit is to add them.
 
     Raises:
         ConfigError: it can't.
@@ -70,11 +78,17 @@ def _check(study: Study, method: str) -> None:
         training = study.training(method, seed=0)
         if training.objective == "listwise":
             raise ConfigError("objective listwise: a study's data are pairs, want pairs.")
-        objective_of(training, [*asked_columns(training), *OPTIONAL])
+        asked = tuple(asked_columns(training))
+        if study.changes(method) == Changes():
+            known = [columns(files["train"], asked) for files in study.data.values()]
+        else:
+            known = [frozenset({*asked, *OPTIONAL})]
+        for each in known:
+            objective_of(training, each)
         check_contrast(training)
         check_tokens(training)
         training_arguments(training, Path("unused"), training.batch_pairs, training.validation > 0)
-    except ConfigError as error:
+    except (ConfigError, DataError) as error:
         raise ConfigError(f"methods {method}: {error}") from None
 
 

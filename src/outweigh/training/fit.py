@@ -106,9 +106,9 @@ def fit(
     seconds = {"tokens": time.monotonic() - started}
     check_steps(objective, config, len(rows.train))
     plain = plain_course(config, items.key)
-    items, objective, caps = prepared(objective, items, rows.train, config)
     meta = meta_step(config, renderer)
     args = training_arguments(config, output / "checkpoints", len(rows.train), rows.watch is not None)
+    items, objective, caps = prepared(objective, items, rows.train, config)  # by an encoder, where asked
     model, args.learning_rate = _model(config, tokenizer)
     alarms = AlarmCallback(tokenizer, stop=config.stop_on_alarm, plain=plain)
     trainer = PairTrainer(

@@ -101,7 +101,9 @@ def _voters(
             continue
         own = _own(config, number)
         for items, (learns, judges) in zip(learnt, parts, strict=True):
-            place = folder / f"voter-{identity(items, own, backbone)[:12]}"
+            # one that learnt planted labels is told from those that a user may go on to use together
+            kind = "planted" if panel.swapped_B.any() else "voter"
+            place = folder / f"{kind}-{identity(items, own, backbone)[:12]}"
             yield _Voter(row, own, panel.swapped_B, learns, judges, place)
 
 
