@@ -30,6 +30,20 @@ def test_the_probabilities_of_all_orders_sum_to_one():
     assert total == pytest.approx(1)
 
 
+def test_its_gradient_is_the_derivative_written_out():
+    rewards, ranks = [0.3, -1.2, 2.0, 0.7], [2, 4, 1, 3]
+    at = torch.tensor([rewards], dtype=torch.float64, requires_grad=True)
+    plackett_luce(at, torch.tensor([ranks], dtype=torch.float64)).sum().backward()
+    order = sorted(range(4), key=lambda place: ranks[place])
+    by_hand = [-1.0] * 4  # but the last, of whom nothing is left to choose, whose -1 its own share takes back
+    for turn in range(4):
+        left = order[turn:]
+        total = sum(math.exp(rewards[each]) for each in left)
+        for each in left:
+            by_hand[each] += math.exp(rewards[each]) / total
+    assert at.grad[0].tolist() == pytest.approx(by_hand, abs=1e-12)
+
+
 def test_a_tie_costs_the_mean_over_its_orders():
     rewards = [0.3, -1.2, 2.0, 0.7]
     orders = [(1, *rest) for rest in permutations([2, 3, 4])]  # the first wins, the others tie

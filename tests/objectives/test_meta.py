@@ -17,6 +17,23 @@ def test_it_is_the_mean_over_all_pairs_written_out():
     assert found.item() == pytest.approx(2 / 9 * (sigma(1) + sigma(3) + sigma(2)), rel=1e-12)
 
 
+def test_its_gradient_is_the_derivative_written_out():
+    rewards = [0.4, -1.0, 2.5]
+    at = torch.tensor([rewards], dtype=torch.float64, requires_grad=True)
+    response_difference(at).sum().backward()
+    by_hand = [
+        2
+        / 9
+        * sum(
+            math.copysign(sigma(one - other) * sigma(other - one), one - other)
+            for other in rewards
+            if other != one
+        )
+        for one in rewards
+    ]
+    assert at.grad[0].tolist() == pytest.approx(by_hand, rel=1e-12)
+
+
 def test_equal_rewards_give_half_of_its_limit():
     # 2/k^2 * k(k-1)/2 * 1/2 = (k-1)/(2k), and twice that where all differ without end
     assert response_difference(torch.zeros(1, 5)).item() == pytest.approx(0.4)

@@ -4,13 +4,17 @@ import pytest
 import torch
 
 from outweigh.errors import ShapeError
-from outweigh.objectives.pairwise import pairwise_loss, squared_reward_sum
+from outweigh.objectives.pairwise import pairwise_loss, squared_loss, squared_reward_sum
 
 
 def gradient(gap: float, **arguments):
     at = torch.tensor([gap], dtype=torch.float64, requires_grad=True)
     pairwise_loss(at, **arguments).sum().backward()
     return at.grad.item()
+
+
+def sigma(x):
+    return 1 / (1 + math.exp(-x))
 
 
 def test_a_gap_equal_to_its_margin_costs_one_coin_toss():
@@ -34,6 +38,38 @@ def test_every_argument_at_once_is_the_equation_written_out():
     one = [torch.tensor([value], dtype=torch.float64) for value in (gap, margin, rate, cap, weight)]
     loss = pairwise_loss(one[0], margin=one[1], flip_rate=one[2], cap=one[3], weight=one[4])
     assert loss.item() == pytest.approx(by_hand, rel=1e-12)
+
+
+@pytest.mark.parametrize("gap", [-6.0, -0.3, 0.0, 0.7, 2.5, 9.0])
+def test_the_gradient_of_every_argument_at_once_is_the_derivative_written_out(gap):
+    margin, rate, cap, weight = 0.4, 0.2, 5.0, 3.0
+    own = -(1 - rate) * sigma(margin - gap) + rate * sigma(gap - margin) + sigma(gap - cap)
+    found = gradient(gap, margin=margin, flip_rate=rate, cap=cap, weight=weight)
+    assert found == pytest.approx(weight * own, rel=1e-12)
+
+
+@pytest.mark.parametrize("cap", [1.0, 4.5, 10.0])
+def test_a_cap_rests_where_a_flip_rate_does_with_twice_the_curvature_and_is_convex(cap):
+    rate = sigma(-cap / 2)  # METHODS: the same optimum as label smoothing by this rate
+    at = torch.linspace(-12, 24, 73, dtype=torch.float64)
+    at = torch.cat([torch.tensor([cap / 2], dtype=torch.float64), at]).requires_grad_()
+    for arguments, times in (({"cap": cap}, 2), ({"flip_rate": rate}, 1)):
+        (slope,) = torch.autograd.grad(pairwise_loss(at, **arguments).sum(), at, create_graph=True)
+        (curvature,) = torch.autograd.grad(slope.sum(), at)
+        assert slope[0].item() == pytest.approx(0, abs=1e-12)
+        assert curvature[0].item() == pytest.approx(times * sigma(cap / 2) * sigma(-cap / 2), rel=1e-12)
+        assert (curvature > 0).all()
+
+
+@pytest.mark.parametrize("h", [-3.0, 0.0, 5.0, 12.0])
+def test_ipo_is_the_square_written_out_and_its_derivative(h):
+    beta, weight = 0.1, 2.0
+    gap = torch.tensor([beta * h], dtype=torch.float64, requires_grad=True)
+    loss = squared_loss(gap, beta=beta, weight=torch.tensor([weight], dtype=torch.float64))
+    loss.sum().backward()
+    assert loss.item() == pytest.approx(weight * (h - 1 / (2 * beta)) ** 2, rel=1e-12, abs=1e-12)
+    by_hand = 2 * weight * (h - 1 / (2 * beta)) / beta  # by the gap, which is beta h
+    assert gap.grad.item() == pytest.approx(by_hand, rel=1e-12, abs=1e-12)
 
 
 def test_smoothing_stops_pulling_at_the_margin_plus_the_log_odds_of_the_flip_rate():

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from outweigh.errors import ConfigError
+from outweigh.objectives.pairwise import pairwise_loss
 from outweigh.objectives.sources import Bound, bind, named
 
 
@@ -131,3 +132,17 @@ def test_ratings_give_margins_flip_rates_and_weights():
     rate = from_columns("flip_rate", "rating", **ratings)
     torch.testing.assert_close(rate, torch.tensor([1 / (1 + math.exp(3)), 0.499, 0.499]))
     torch.testing.assert_close(from_columns("weight", "rating", **ratings), torch.tensor([3.0, 0.0, 2.0]))
+
+
+@pytest.mark.parametrize("gap", [-4.0, -0.2, 0.5, 3.0])
+def test_robust_is_the_unbiased_loss_written_out_and_its_derivative(gap):
+    rate = 0.2
+    at = torch.tensor([gap], dtype=torch.float64, requires_grad=True)
+    loss = pairwise_loss(
+        at, flip_rate=from_columns("flip_rate", {"source": "robust", "rate": rate}, item=[0])
+    )
+    loss.sum().backward()
+    right, wrong = math.log(1 + math.exp(-gap)), math.log(1 + math.exp(gap))
+    assert loss.item() == pytest.approx(((1 - rate) * right - rate * wrong) / (1 - 2 * rate), rel=1e-6)
+    down, up = -1 / (1 + math.exp(gap)), 1 / (1 + math.exp(-gap))
+    assert at.grad.item() == pytest.approx(((1 - rate) * down - rate * up) / (1 - 2 * rate), rel=1e-6)

@@ -121,6 +121,28 @@ def test_a_step_of_no_length_is_plain_training(tiny_bert, wordy_pairs, shifted, 
     assert trained.results["alarms"]["meta-idle"]["remedy"].startswith("Raise meta.rho")
 
 
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_checkpointing_and_accumulation_change_nothing_of_a_real_step(
+    tiny_bert, wordy_pairs, shifted, tmp_path, method
+):
+    pairs = PairSet.from_rows(wordy_pairs[:24])
+    meta = MetaConfig(data=str(shifted), rho=0.3)
+    moved = configured(tiny_bert, method=method, batch_pairs=12, learning_rate=1.0, meta=meta)
+    ways = {
+        "moved": moved,
+        "checkpointed": replace(moved, gradient_checkpointing=True),
+        "accumulated": replace(moved, device_pairs=4),
+        "plain": replace(moved, meta=MetaConfig()),
+    }
+    found = {}
+    for name, config in ways.items():
+        fit(pairs, config, tmp_path / name)
+        found[name] = weights(tmp_path / name / "model")
+    effect = largest_difference(found["moved"], found["plain"])
+    for name in ("checkpointed", "accumulated"):
+        assert largest_difference(found["moved"], found[name]) < 1e-3 * effect
+
+
 def test_the_length_of_the_step_is_rho(tiny_llama, wordy_pairs, shifted, tmp_path):
     pairs = PairSet.from_rows(wordy_pairs)
     changes = []

@@ -18,7 +18,7 @@ from outweigh.data.records import Message, Ranking
 from outweigh.errors import ConfigError, TrainingError
 from outweigh.models.reward import RewardModel
 from outweigh.training.arguments import training_arguments
-from outweigh.training.config import TrainConfig
+from outweigh.training.config import MetaConfig, TrainConfig
 from outweigh.training.fit import fit
 from outweigh.training.method import trainable
 
@@ -232,6 +232,24 @@ def test_rows_of_k_responses_train_listwise(tiny_llama, tmp_path):
     trained = fit(rankings(32), config, tmp_path)
     reward = trained.model.score(["Ask."] * 3, ["Please pass the tea.", "Pass the tea.", "Tea!"])
     assert reward[0] > max(reward[1:])
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"device_pairs": 5}, "batch_pairs: got 16, want a multiple of device_pairs"),
+        ({"trainer": {"nonsense": 1}}, "nonsense"),
+        ({"trainer": {"fsdp": "full_shard"}, "meta": MetaConfig(data="prompts.jsonl")}, "meta: got fsdp"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_an_encoder_reads_the_texts(
+    tiny_llama, wordy_pairs, tmp_path, monkeypatch, settings, said
+):
+    monkeypatch.setattr("outweigh.training.derived.text_vectors", lambda *_, **__: pytest.fail("read"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "prompts.jsonl").write_text('{"prompt": "Tea?", "responses": ["Yes.", "No."]}\n')
+    with pytest.raises(ConfigError, match=said):
+        fit(PairSet.from_rows(wordy_pairs), configured(tiny_llama, cap="cosine", **settings), tmp_path)
 
 
 def test_what_does_not_fit_is_refused_before_a_model_is_loaded(wordy_pairs, tmp_path):
