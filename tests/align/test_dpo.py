@@ -179,6 +179,15 @@ def test_a_policy_learns_the_preference_saves_plainly_and_generates(
     assert (ahead[0] > ahead[1]).all()
 
 
+def test_a_policy_of_texts_that_were_cut_is_reloaded_with_them_cut_alike(tiny_llama, wordy_pairs, tmp_path):
+    short, pairs = TokenConfig(max_tokens=16), PairSet.from_rows(wordy_pairs[:12])  # less than a response has
+    aligned = fit_policy(pairs, configured(tiny_llama, tokens=short), tmp_path)
+    assert aligned.results["reload_deviation"] < 1e-3
+    texts = [(pair.prompt, pair.chosen) for pair in pairs]
+    cut = Policy.load(tmp_path / "policy", short).score_texts(texts)
+    assert (cut > Policy.load(tmp_path / "policy").score_texts(texts) + 1).all()
+
+
 def test_the_implicit_reward_starts_at_zero_and_follows_the_reference(
     tiny_llama, other_policy, wordy_pairs, tmp_path, first_batch
 ):

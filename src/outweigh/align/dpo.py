@@ -161,7 +161,7 @@ def _saved(
         with full_disk_named(output), appearing_whole(output / "policy") as folder:
             policy.save(folder)
             results["reload_deviation"] = check_reload(
-                folder, texts, expected, policy=True, trust_remote_code=config.trust_remote_code
+                folder, texts, expected, policy=config.tokens, trust_remote_code=config.trust_remote_code
             )
             write_card(folder, POLICY, config.backbone, results)
     trainer.accelerator.wait_for_everyone()

@@ -4,10 +4,12 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
+from outweigh.data.config import TokenConfig
 from outweigh.data.records import Message, Text
 from outweigh.errors import ModelError
 from outweigh.models.policy import Policy
@@ -23,18 +25,18 @@ def check_reload(
     texts: Sequence[tuple[Text, Text]],
     expected: np.ndarray,
     *,
-    policy: bool = False,
+    policy: TokenConfig | None = None,
     trust_remote_code: bool = False,
 ) -> float:
     """Largest deviation of the rewards of a fresh process from `expected`, (N,), computed in float32.
 
     Each text is scored in one padded batch and alone, on the CPU, where the trained model takes no room. Of a
-    policy the log-probabilities are compared.
+    policy, which is told how texts were cut, the log-probabilities are compared.
 
     Raises:
         ModelError: they deviate by more than TOLERANCE, or the model can't be loaded.
     """
-    how = {"policy": policy, "trust_remote_code": trust_remote_code}
+    how = {"policy": policy and asdict(policy), "trust_remote_code": trust_remote_code}
     told = json.dumps({"texts": texts, "expected": expected.tolist(), **how})
     found = subprocess.run(
         [sys.executable, "-m", "outweigh.models.guard", str(folder)],
@@ -66,9 +68,11 @@ def main(folder: str) -> None:
     told = json.load(sys.stdin)
     texts = [tuple(tuple(Message(*message) for message in text) for text in pair) for pair in told["texts"]]
     expected = np.array(told["expected"])
-    kind = Policy if told["policy"] else RewardModel
-    model: Scorer = kind.load(
-        folder, device="cpu", precision="fp32", trust_remote_code=told["trust_remote_code"]
+    how = {"device": "cpu", "precision": "fp32", "trust_remote_code": told["trust_remote_code"]}
+    model: Scorer = (
+        Policy.load(folder, TokenConfig(**told["policy"]), **how)
+        if told["policy"]
+        else RewardModel.load(folder, **how)
     )
     together = model.score_texts(texts)  # type: ignore[arg-type]
     alone = np.concatenate([model.score_texts([text]) for text in texts])  # type: ignore[list-item]

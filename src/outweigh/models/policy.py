@@ -120,19 +120,20 @@ class Policy(Scorer):
     def load(
         cls,
         path: str | Path,
+        tokens: TokenConfig | None = None,
         *,
         device: str | torch.device | None = None,
         precision: str = "auto",
         trust_remote_code: bool = False,
     ) -> Self:
-        """The policy saved in a folder or on the Hub.
+        """The policy saved in a folder or on the Hub; a plain checkpoint, it keeps no `tokens` of its own.
 
         Raises:
             ModelError: it can't be loaded, or is no causal model.
         """
         tokenizer = load_tokenizer(path, own_pad=False, trust_remote_code=trust_remote_code)
         model = load_policy(path, trust_remote_code=trust_remote_code)
-        return cls(model, tokenizer, device=device, precision=precision)
+        return cls(model, tokenizer, tokens, device=device, precision=precision)
 
     def score_texts(self, texts: Sequence[tuple[Text, Text]]) -> np.ndarray:
         """log p(response | prompt) of each text, float64 (N,). Texts that are too long are cut."""
