@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from best_of_n import Rows, read
+from best_of_n import read
 from rl import prompts_of
 from rl_claims import halves, reward_model
 
@@ -68,7 +68,7 @@ def cell(arm: str, seed: int, told: argparse.Namespace) -> Line:
         said |= {"accuracy": seen.accuracy.value, "gap": [seen.gap.mean, seen.gap.std]}
         said["seconds"] = found["seconds"]["training"]
     answers = work / f"{arm.replace(', ', '_')}.jsonl"
-    prompts = _prompts(gold_rows, told.prompts, work)
+    prompts = prompts_of(gold_rows, told.prompts)
     sampling = SamplingConfig(n=told.n, max_new_tokens=told.max_new_tokens, seed=seed)
     outweigh.generate(prompts, policy=policy, out=answers, config=sampling, resume=True)
     judge = outweigh.RewardModel.load(gold)
@@ -80,14 +80,6 @@ def cell(arm: str, seed: int, told: argparse.Namespace) -> Line:
     if arm != START:
         shutil.rmtree(place)  # half a gigabyte
     return said
-
-
-def _prompts(rows: Rows, count: int, work: Path) -> Rows:
-    """The first short prompts of one turn among the pairs'."""
-    path = work / "asked.jsonl"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return prompts_of(path, count)
 
 
 def recipe(told: argparse.Namespace) -> Line:

@@ -9,7 +9,7 @@ and what is done is on disk, with its machine and versions, before the next begi
 other parts of the file as they were. Parts: reward training beside TRL's defaults and its best
 settings by pairs a step, and by tokens of prompt : response; DPO; scoring by responses a prompt; voting
 beside M plain trainings; ten times as many pairs; where a step's time goes. All of it takes hours on two
-cores. `--quick` has sizes so small that their figures mean nothing, and keeps to itself: it shows that all
+cores. `--quick` has sizes so small that their figures mean nothing, and files of its own: it shows that all
 of it runs.
 """
 
@@ -138,10 +138,9 @@ def main() -> None:
     told = parser.parse_args()
     matplotlib.use("Agg")
     told.out.mkdir(parents=True, exist_ok=True)
-    file = told.out / "everything.json"
-    known: dict[str, Line] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    parts = {part: found for part, found in known.items() if found["quick"] == told.quick}
-    head = {"trl": version("trl"), "threads": os.environ.get("OMP_NUM_THREADS"), "quick": told.quick}
+    file = told.out / ("quick.json" if told.quick else "everything.json")
+    parts: dict[str, Line] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    head = {"trl": version("trl"), "threads": os.environ.get("OMP_NUM_THREADS")}
     for part, commands in (quick() if told.quick else full(told.repeats)).items():
         lines: list[Line] = []
         for script, *rest in commands if part in told.only else ():

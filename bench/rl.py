@@ -10,6 +10,7 @@ a single turn of 20 to 160 characters; 64 are trained on, 32 followed. Prints th
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import outweigh
 from outweigh.align.config import RLConfig
@@ -20,7 +21,7 @@ from outweigh.steps.record import as_json
 SHORTEST, LONGEST = 20, 160
 
 
-def prompts_of(data: Path, count: int) -> list[dict[str, str]]:
+def prompts_of(data: Path | list[dict[str, Any]], count: int) -> list[dict[str, str]]:
     """The first distinct short prompts of the pairs."""
     found: dict[str, None] = {}
     for raw in raw_rows(data):

@@ -75,14 +75,14 @@ def _decided(
     """The policy, the audit's values, and what the policy does to each pair."""
     values, about = _read_audit(audit, data)
     policy = policy or str(about["denoise"]["policy"])
-    if options is None:
-        options = RepairOptions(**about["denoise"]["options"])
-    else:
-        check_options(policy, options)
+    own = options or RepairOptions(**about["denoise"]["options"])
     strength, spread, wrong = (
         values[name].astype(np.float64) for name in ("strength", "spread", "wrong_probability")
     )
-    return policy, values, repair(policy, strength, spread, wrong, options)
+    found = repair(policy, strength, spread, wrong, own)  # which knows the policies
+    if options is not None:
+        check_options(policy, options)
+    return policy, values, found
 
 
 def _read_audit(folder: Path, data: Data) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -332,7 +332,7 @@ class PairTrainer(EvaluatingTrainer):
         texts, weights = iter(responses(batch)), self.trainable()
         items = [[next(texts) for _ in range(size)] for size in batch["sizes"]]
         rewards = partial(self.rewards, self.accelerator.unwrap_model(self.model_wrapped))
-        # MetaRM holds theta, the gradient at theta', and where it logs the plain one
+        # MetaRM holds theta, and two gradients where it measures its change
         reserved = reserved_bytes(weights, self.optimizer, 0 if self.meta is None else 3)
         with self.same_dropout_after():
             return fitting_tokens(rewards, items, weights, reserved, self.args.device, self.pass_tokens)
