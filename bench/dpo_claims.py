@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from best_of_n import read
 from rl import prompts_of
-from rl_claims import halves, reward_model
+from rl_claims import gold_model, halves
 
 import outweigh
 from outweigh.align.config import DPOConfig
@@ -46,11 +46,9 @@ def cell(arm: str, seed: int, told: argparse.Namespace) -> Line:
     """Gold and tokens of a policy's answers, (prompts, n)."""
     data, work = told.data / "hh_helpful.train.jsonl.gz", told.work / f"seed_{seed}"
     gold_rows, rows = halves(data, seed)
-    toss = random.Random(seed)
-    others = [row for row in read(told.data / "rmb.train.jsonl.gz") if row["kind"] == "helpful"]
     tokens = TokenConfig(max_tokens=256)
     training = TrainConfig(seed=seed, epochs=2.0, learning_rate=2e-4, tokens=tokens, validation=0.0)
-    gold = reward_model(gold_rows + toss.sample(others, told.gold_rmb), work / "gold", training)
+    gold = gold_model(gold_rows, told.data, told.gold_rmb, work / "gold", training)
     policy: str | Path = told.policy
     said: Line = {"arm": arm, "seed": seed, **recipe(told)}
     if arm != START:
@@ -60,8 +58,9 @@ def cell(arm: str, seed: int, told: argparse.Namespace) -> Line:
             epochs=told.epochs, batch_pairs=8, tokens=tokens, validation=0.0, evaluations=0, seed=seed,
             **ARMS[arm],
         )  # fmt: skip
-        some = toss.sample(rows, told.pairs)
-        held_out = random.Random(seed).sample(gold_rows, 64)
+        some, held_out = (
+            random.Random(seed).sample(each, count) for each, count in ((rows, told.pairs), (gold_rows, 64))
+        )
         found = outweigh.align_dpo(some, out=place, config=config, eval=held_out, resume=True)
         policy = place / "policy"
         seen = found["evaluation"]["policy"]  # of its implicit reward, on pairs that no policy learnt from

@@ -74,6 +74,12 @@ def reward_model(rows: Rows, place: Path, config: TrainConfig) -> Path:
     return place / "model"
 
 
+def gold_model(rows: Rows, data: Path, others: int, place: Path, config: TrainConfig) -> Path:
+    """Where a reward model of these pairs and so many helpful ones of rmb lies."""
+    helpful = [row for row in read(data / "rmb.train.jsonl.gz") if row["kind"] == "helpful"]
+    return reward_model(rows + random.Random(config.seed).sample(helpful, others), place, config)
+
+
 def denoised(data: Path, work: Path, seed: int) -> Rows:
     """The pairs, flipped where heads on frozen features say that the label is wrong."""
     audit = work / "audit"
@@ -91,8 +97,6 @@ def arm(name: str, seed: int, told: argparse.Namespace) -> dict[str, Any]:
     rows = planted(right, seed)
     pairs = work / "pairs.jsonl"
     write_rows(pairs, rows)
-    others = read(told.data / "rmb.train.jsonl.gz")
-    others = [row for row in others if row["kind"] == "helpful"]
     training = TrainConfig(
         seed=seed,
         epochs=told.epochs,
@@ -100,8 +104,7 @@ def arm(name: str, seed: int, told: argparse.Namespace) -> dict[str, Any]:
         tokens=TokenConfig(max_tokens=told.max_tokens),
         validation=0.0,
     )
-    gold_pairs = gold_rows + random.Random(seed).sample(others, told.gold_rmb)
-    gold = reward_model(gold_pairs, work / "gold", training)
+    gold = gold_model(gold_rows, told.data, told.gold_rmb, work / "gold", training)
     used = denoised(pairs, work, seed) if name == "denoised" else rows
     proxy = reward_model(used, work / ("denoised" if name == "denoised" else "plain"), training)
     config = RLConfig(

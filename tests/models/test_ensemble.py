@@ -88,7 +88,7 @@ def test_the_average_of_weights_lies_between_its_members_and_is_one_model(member
     np.testing.assert_allclose(again.score(PROMPTS, TEXTS), middle.score(PROMPTS, TEXTS), atol=2e-2)
 
 
-def test_what_can_not_be_taken_together_is_refused(members):
+def test_what_can_not_be_taken_together_is_refused(members, caplog):
     one, other = loaded(members)
     with pytest.raises(ConfigError, match="ensemble uwo: got 1 models, want two or more"):
         Ensemble([one], "uwo")
@@ -98,7 +98,9 @@ def test_what_can_not_be_taken_together_is_refused(members):
     other.origin = None
     with pytest.raises(ConfigError, match="does not say at what level its rewards lie"):
         Ensemble([one, other], "wco")
+    assert "at what level" not in caplog.text
     assert Ensemble([one, other], "mean").score(PROMPTS, TEXTS).shape == (3,)
+    assert "The spread between the models then holds how far their levels are apart" in caplog.text
     for name in ("uwo(much):A,B", "uwo(-1):A,B", "mean(0.1):A,B"):
         with pytest.raises(ConfigError, match="want the penalty of uwo"):
             members_of(name)

@@ -67,6 +67,7 @@ def test_voters_trained_at_once_are_those_trained_in_turn(pairs, config, tmp_pat
     assert caplog.text.count("A voter is trained") == 3
     names = [{each.name for each in (tmp_path / how).iterdir()} for how in ("at once", "in turn")]
     assert names[0] == names[1] and len(names[0]) == 3
+    assert sorted(name.partition("-")[0] for name in names[0]) == ["planted", "voter", "voter"]
 
 
 def test_a_voter_is_known_by_the_columns_that_its_loss_reads(wordy_pairs, config, tmp_path):
