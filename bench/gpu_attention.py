@@ -32,11 +32,12 @@ from transformers import AutoModelForSequenceClassification, BertConfig
 
 from outweigh.data.packs import packs_of
 from outweigh.models import attention
-from outweigh.models.attention import ROUND, TreeLayout
+from outweigh.models.attention import TreeLayout
 from outweigh.models.batches import read_texts, token_budget
 from outweigh.models.flash import How, flash, spread
 from outweigh.models.loading import reward_layer
 from outweigh.models.packing import choose_attention
+from outweigh.models.plain import ROUND
 from outweigh.models.precision import default_device
 
 DEVICE = default_device()

@@ -9,8 +9,10 @@ from torch.nn.attention.flex_attention import flex_attention
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from outweigh.data.packs import packs_of
-from outweigh.models.attention import ROUND, RowLayout, TreeLayout
+from outweigh.models import plain as plain_module
+from outweigh.models.attention import RowLayout, TreeLayout
 from outweigh.models.flash import How, flash, flash_sizes
+from outweigh.models.plain import ROUND
 
 CPU = torch.device("cpu")
 FILLER = 7
@@ -138,3 +140,27 @@ def test_a_sink_takes_the_share_that_its_score_is_worth():
         layout.flexible(zero, zero, value, how, flex_attention),
     ):
         torch.testing.assert_close(found, torch.full_like(value, 2.0))
+
+
+@pytest.mark.parametrize("queries", [4, 256])
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize("with_sinks", [False, True])
+def test_plain_attentions_gradient_is_its_derivative(queries, dropout, with_sinks, monkeypatch):
+    # two query heads for each of two key heads, values of another size, several blocks of queries a text
+    monkeypatch.setattr(plain_module, "QUERIES", queries)
+    monkeypatch.setattr(plain_module, "ROUND", 4)
+    beginning = list(range(9))
+    (pack,) = packs_of([[*beginning, 20, 21], [*beginning, 30, 31, 32], [40, 41], [50]], 100)
+    layout = TreeLayout(pack, FILLER, CPU, plain=True)
+    tokens = len(pack.ids) + FILLER
+    torch.manual_seed(0)
+    shapes = [(1, 4, tokens, 2), (1, 2, tokens, 2), (1, 2, tokens, 3)]
+    given = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+    sinks = [torch.randn(4, dtype=torch.float64, requires_grad=True)] if with_sinks else []
+
+    def attend(query, key, value, *sinks):
+        torch.manual_seed(1)  # the same dropout each time
+        return layout.attend(query, key, value, How(0.7, dropout, *sinks))
+
+    assert attend(*given, *sinks).shape == (1, 4, tokens, 3)
+    assert torch.autograd.gradcheck(attend, [*given, *sinks])

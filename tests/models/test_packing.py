@@ -149,8 +149,8 @@ def gradient_of(model, value):
 def test_rewards_and_gradients_in_packs_are_those_of_padded_texts(
     name, budget, plain, exact_norms, monkeypatch
 ):
-    monkeypatch.setattr("outweigh.models.attention.QUERIES", 8)
-    monkeypatch.setattr("outweigh.models.attention.ROUND", 4)
+    monkeypatch.setattr("outweigh.models.plain.QUERIES", 8)
+    monkeypatch.setattr("outweigh.models.plain.ROUND", 4)
     model, texts = made(AutoModelForSequenceClassification, PACKABLE[name]), some_texts()
     how = {"pad_token": 0, "device": CPU, "features": True, "token_rewards": True}
     layer = reward_layer(model)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import cache, cached_property
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -19,17 +20,12 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from outweigh.data.packs import Pack, Tree
 from outweigh.models.batches import on_device
 from outweigh.models.flash import HALF, How, Spans, flash, spans_of, takes_flash
+from outweigh.models.plain import Piece, plain_attention
 
 PACKED = "outweigh"
 """What transformers knows this attention by. Where a forward brings no `layout` it is torch's fused one."""
-QUERIES = 256
-"""Tokens whose scores are computed at once where attention is plain: with more, many that none sees are. A
-multiple of ROUND."""
-ROUND = 64
-"""Tokens of a row, and on a CPU those of plain attention's products, are a multiple of it: each new size of a
-product has to be prepared there, in milliseconds, and is then kept, in hundreds of KB."""
 ROUND_GROUP = 32
-"""And those of the longest text of a group that an encoder's attention takes at once, for the same reason."""
+"""As ROUND, of the tokens of the longest text of a group that an encoder's attention takes at once."""
 FLEX_SIZE = 16
 """The least size of a head that FlexAttention's kernels take."""
 NOT_DONE = ("softcap", "position_bias")
@@ -48,7 +44,8 @@ class Layout(Protocol):
         ...
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, how: How) -> Tensor:
-        """Attention within each text of the row: (1, heads, T, D) each, and so returned."""
+        """Attention within each text of the row: (1, heads, T, D) each, keys and values with as many heads as
+        the model has of them, and returned as queries are."""
         ...
 
 
@@ -56,8 +53,8 @@ class TreeLayout:
     """Where the trees of a pack stand, then `filler` tokens of none, like each other; a token sees what its
     text has before it, and itself.
 
-    Where `plain`, attention is matrix products and a softmax, else torch's fused one, or on CUDA
-    FlexAttention, where that takes what it is given.
+    Where `plain`, attention is products and a softmax, else torch's fused one, or on CUDA FlexAttention,
+    where that takes what it is given.
     """
 
     causal = True
@@ -71,7 +68,6 @@ class TreeLayout:
         self.segments = [size for tree in self.trees for size in (tree.shared + tree.own[0], *tree.own[1:])]
         self._device = device
         self._seen: dict[tuple[int, int], Tensor] = {}
-        self._later: dict[tuple[int, int, int], Tensor] = {}
 
     def seen(self, own: int, shared: int) -> Tensor:
         """What each token of a text's own part sees, (own, shared + own): all that is shared, what stands
@@ -81,13 +77,17 @@ class TreeLayout:
             self._seen[own, shared] = every.tril(shared)
         return self._seen[own, shared]
 
-    def later(self, tokens: int, before: int, seen: int, dtype: torch.dtype) -> Tensor:
-        """What is added to the scores (tokens, seen) of those that stand after so many: minus infinity at
-        what comes after oneself."""
-        if (tokens, before, seen) not in self._later:
-            every = torch.full((tokens, seen), -torch.inf, device=self._device, dtype=dtype)
-            self._later[tokens, before, seen] = every.triu(1 + before)
-        return self._later[tokens, before, seen]
+    @cached_property
+    def pieces(self) -> list[Piece]:
+        """What plain attention takes at once."""
+        found, start = [], 0
+        for tree in self.trees:
+            first = slice(start, start + tree.shared + tree.own[0])
+            found.append(Piece(first, slice(start, start)))
+            ends = accumulate(tree.own[1:], initial=first.stop)
+            found += [Piece(slice(*own), slice(start, start + tree.shared)) for own in pairwise(ends)]
+            start += tree.tokens
+        return found
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, how: How) -> Tensor:
         """As `Layout` has it.
@@ -95,21 +95,23 @@ class TreeLayout:
         A tree's first text is attended at once with what it shares; what each other one has of its own
         attends to the shared keys and to its own. No token is laid out twice but for those keys.
         """
-        if query.is_cuda and query.dtype in HALF and not how.dropout and query.shape[3] >= FLEX_SIZE:
+        takes_flex = query.is_cuda and query.dtype in HALF and query.shape[3] >= FLEX_SIZE and not how.dropout
+        if not takes_flex and (self._plain or how.sinks is not None):  # torch's fused one knows no sinks
+            return plain_attention(query, key, value, how, self.pieces)
+        key, value = _repeated(query, key, value)
+        if takes_flex:
             return self.flexible(query, key, value, how, _compiled_flex())
         sizes = [*self.segments, self._filler]
         parts = iter(zip(*(each.split(sizes, dim=2) for each in (query, key, value)), strict=True))
-        # torch's fused attention knows no sinks
-        attended = self._plainly if self._plain or how.sinks is not None else self._fused
         found = []
         for tree in self.trees:
             q, k, v = next(parts)
-            found.append(attended(q, k, v, how))
+            found.append(self._fused(q, k, v, how))
             shared_k, shared_v = k[:, :, : tree.shared], v[:, :, : tree.shared]
             for _ in tree.own[1:]:
                 q, own_k, own_v = next(parts)
                 k, v = torch.cat([shared_k, own_k], 2), torch.cat([shared_v, own_v], 2)
-                found.append(attended(q, k, v, how))
+                found.append(self._fused(q, k, v, how))
         _, _, alike = next(parts)  # which of each other attention makes what they are
         return torch.cat([*found, alike], dim=2)
 
@@ -120,25 +122,6 @@ class TreeLayout:
         return scaled_dot_product_attention(
             q, k, v, seen, is_causal=not before, dropout_p=how.dropout, scale=how.scale
         )
-
-    def _plainly(self, q: Tensor, k: Tensor, v: Tensor, how: How) -> Tensor:
-        """The same, QUERIES at a time: on a CPU in bfloat16 twice as fast with its backward pass."""
-        own, before = q.shape[2], k.shape[2] - q.shape[2]
-        q = q * (q.shape[3] ** -0.5 if how.scale is None else how.scale)
-        if q.device.type == "cpu":  # the text's tokens do not see what fills up, which comes after them
-            q, k, v = (pad_right(each, (0, 0, 0, -each.shape[2] % ROUND)) for each in (q, k, v))
-        found = []
-        for some in q.split(QUERIES, dim=2):
-            count = some.shape[2]
-            end = min(before + count + -(before + count) % ROUND, k.shape[2])
-            score = some @ k[:, :, :end].mT
-            if score.requires_grad:  # of a part changed in place the backward pass copies the whole
-                score = score + self.later(count, before, end, score.dtype)
-            else:
-                score[..., before:] += self.later(count, 0, end - before, score.dtype)
-            found.append(drop(_shares(score, how.sinks).to(v.dtype), how.dropout) @ v[:, :, :end])
-            before += count
-        return torch.cat(found, dim=2)[:, :, :own]
 
     @cached_property
     def spans(self) -> Spans:
@@ -241,6 +224,7 @@ class RowLayout:
         if how.sinks is not None:
             raise ValueError("attention in rows: got sinks, which it does not do.")
         _, heads, tokens, size = query.shape
+        key, value = _repeated(query, key, value)
         flat = [each.transpose(1, 2).reshape(tokens, heads * size) for each in (query, key, value)]
         found = []
         for source, places, longest, seen in self._groups:
@@ -296,21 +280,23 @@ def packed_attention(
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs
         )
-    groups, how = query.shape[1] // key.shape[1], How(scaling, dropout, s_aux)
-    if (
-        layout is not None
-    ):  # autocast leaves them in float32 after rotary positions: cast once, not in each use
-        query, key = query.to(value.dtype), key.to(value.dtype)
-        if takes_flash(query, value, how):
-            found = flash(query, key, value, layout.spans, how, causal=layout.causal)
-            return found.transpose(1, 2).contiguous(), None
-    key, value = repeat_kv(key, groups), repeat_kv(value, groups)
-    found = (
-        _masked(query, key, value, attention_mask, how)
-        if layout is None
-        else layout.attend(query, key, value, how)
-    )
+    how = How(scaling, dropout, s_aux)
+    if layout is None:
+        found = _masked(query, *_repeated(query, key, value), attention_mask, how)
+        return found.transpose(1, 2).contiguous(), None
+    # Autocast leaves them in float32 after rotary positions: cast once, not in each use
+    query, key = query.to(value.dtype), key.to(value.dtype)
+    if takes_flash(query, value, how):
+        found = flash(query, key, value, layout.spans, how, causal=layout.causal)
+    else:
+        found = layout.attend(query, key, value, how)
     return found.transpose(1, 2).contiguous(), None
+
+
+def _repeated(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    """Keys and values once for each head of queries."""
+    groups = query.shape[1] // key.shape[1]
+    return repeat_kv(key, groups), repeat_kv(value, groups)
 
 
 def _masked(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None, how: How) -> Tensor:

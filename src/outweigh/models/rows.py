@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from outweigh.data.packs import packs_of
-from outweigh.models.attention import ROUND, Layout, RowLayout, TreeLayout
+from outweigh.models.attention import Layout, RowLayout, TreeLayout
 from outweigh.models.batches import CPU_TOKENS, Forward, length_batches, on_device
+from outweigh.models.plain import ROUND
 
 
 @dataclass(frozen=True)
