@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from outweigh.data.packs import LEAST_SHARED
 from outweigh.models.attention import PACKED
 from outweigh.models.batches import Forward, Packing, forwards, order_back, run_forward
+from outweigh.models.elementwise import cast_early
 from outweigh.models.flash import flash_sizes
 from outweigh.models.precision import has_amx
 from outweigh.models.rows import Rows, Trees
@@ -42,6 +43,7 @@ def takes_packs(
     The model then attends by `PACKED`; else it is as it was, which is said of a model that was tried. `dtype`
     is what autocast computes products in.
     """
+    _prepare(model, dtype)
     trees, look = _scored(model.device, dtype), partial(_of_layer, model, layer)
     rows = partial(_rows, model, layer, trees.plain) if _takes_flash(model.device, dtype) else None
     return _packing(model, look, max_tokens, trees, rows)
@@ -49,6 +51,7 @@ def takes_packs(
 
 def backbone_packs(model: Any, max_tokens: int, dtype: torch.dtype | None = None) -> Packing | None:
     """As `takes_packs`, of a model without a head, whose last hidden states are read."""
+    _prepare(model, dtype)
     return _packing(model, partial(_of_backbone, model), max_tokens, _scored(model.device, dtype))
 
 
@@ -69,7 +72,7 @@ def choose_attention(
     torch's fused attention is slow there, half of a training step (bench/attention.py). The same function is
     computed, with other rounding. No packs at all where not `packed`.
     """
-    _without_cudnn(device)
+    _prepare(model, dtype)
     trees = _learnt(device, dtype) if max_tokens <= EAGER_TOKENS else Trees()
     pays = device.type == "cpu" or _takes_flash(device, dtype)
     rows = partial(_rows, model, layer, trees.plain) if pays else None
@@ -79,14 +82,17 @@ def choose_attention(
     return packs
 
 
-def _without_cudnn(device: torch.device) -> None:
-    """Nothing; from here on attention that torch fuses is not cuDNN's in this process: that prepares itself
-    for each new shape, in 0.13 to 0.16 s on an H200, and of padded texts nearly each batch has one.
+def _prepare(model: Any, dtype: torch.dtype | None) -> None:
+    """Nothing; from here on the model, and torch in this process, is as fast as it can be on its device.
 
-    For good, as a backward pass with checkpointing, too, has to choose what the forward pass chose.
+    On a GPU attention that torch fuses is not cuDNN's: that prepares itself for each new shape, in 0.13 to
+    0.16 s on an H200, and of padded texts nearly each batch has one. For good, as a backward pass with
+    checkpointing, too, has to choose what the forward pass chose.
     """
-    if device.type == "cuda":
+    if model.device.type == "cuda":
         torch.backends.cuda.enable_cudnn_sdp(False)
+    if model.device.type == "cpu" and dtype is torch.bfloat16:
+        cast_early(model)
 
 
 def _takes_flash(device: torch.device, dtype: torch.dtype | None) -> bool:
@@ -110,7 +116,6 @@ def _packing(
 ) -> Packing | None:
     """`trees` where each token is read, `rows` where a text is as a whole, if one sees in them what one sees
     in padded texts; None where not, with attention as it was."""
-    _without_cudnn(model.device)
     before, training = model.config._attn_implementation, model.training
     model.eval()
     try:

@@ -1,6 +1,7 @@
 """Examples of token ids -> one flat batch."""
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from outweigh.data.packs import trees_of
 from outweigh.models.batches import on_device
 from outweigh.models.rows import row_places
 
@@ -55,11 +57,17 @@ def responses(batch: Mapping[str, Any]) -> list[list[int]]:
     return [part.tolist() for part in np.split(batch["ids"], np.cumsum(batch["lengths"])[:-1])]
 
 
-def parts(batch: Batch, max_tokens: int) -> list[Batch]:
+def parts(batch: Batch, max_tokens: int, *, shares: bool = False) -> list[Batch]:
     """The batch, or parts of like size, of about `max_tokens` and whole items each, the longest items
-    together."""
+    together. Where a forward `shares`, what an item's responses have in common at their beginning counts
+    once."""
     size_B, length_R = batch["sizes"], batch["lengths"]
     token_B = np.add.reduceat(length_R, np.cumsum(size_B) - size_B)
+    if shares:
+        texts = iter(responses(batch))
+        items = [list(islice(texts, size)) for size in size_B.tolist()]
+        trees = [trees_of(ids, int(tokens)) for ids, tokens in zip(items, token_B, strict=True)]
+        token_B = np.array([sum(tree.tokens for tree in each) for each in trees])
     places = row_places(token_B, max_tokens)
     if len(places) < 2:
         return [batch]

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from outweigh.errors import ConfigError
 from outweigh.models.batches import forwards, read_texts, run_forward, token_budget
 from outweigh.models.packing import choose_attention
+from outweigh.models.rows import Trees
 from outweigh.objectives.listwise import plackett_luce
 from outweigh.objectives.sources import AUXILIARY, LIVE, OF_STEP, Bound
 from outweigh.training.collate import Batch, Collator, counted, counted_first, parts, responses
@@ -215,7 +216,7 @@ class PairTrainer(EvaluatingTrainer):
         model, whose devices wait for each other in each, and losses that need the whole step have one."""
         if self.is_sharded or self._needs_step:
             return [batch]
-        return parts(batch, self._how()["max_tokens"])
+        return parts(batch, self.pass_tokens, shares=isinstance(self.packs, Trees))
 
     @property
     def _needs_step(self) -> bool:
