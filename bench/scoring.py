@@ -18,6 +18,8 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,42 +50,22 @@ def some_texts(shape: str, told: argparse.Namespace, words: list[int]) -> list[l
     return texts
 
 
-@torch.inference_mode()
-def padded(model: RewardModel, texts: list[list[int]]) -> np.ndarray:
-    """Rewards by the plain loop, float64 (N,)."""
-    model.model.set_attn_implementation("sdpa")
-    dtype = autocast_dtype(DEVICE)
-    rewards = []
-    for start in range(0, len(texts), PADDED):
-        inputs = pad(texts[start : start + PADDED], model.tokenizer.pad_token_id, DEVICE)
-        with torch.autocast(DEVICE.type, dtype) if dtype else nullcontext():
-            rewards.append(model.model(**inputs).logits[:, 0].double())
-    return torch.cat(rewards).cpu().numpy()
-
-
-def ours(model: RewardModel, texts: list[list[int]]) -> np.ndarray:
-    """Rewards as `outweigh score` gives them, float64 (N,)."""
-    model.model.set_attn_implementation("outweigh")
-    return model.score_ids(texts)
-
-
 def attended_otherwise(model: RewardModel, texts: list[list[int]]) -> np.ndarray:
-    """The same by the attention that is not chosen here: torch's fused one, or the plain one."""
+    """Our rewards by the attention that is not chosen here: torch's fused one, or the plain one."""
     packs = model.packs
     model.packs = Trees(plain=not (isinstance(packs, Trees) and packs.plain))
-    rewards = ours(model, texts)
+    rewards = model.score_ids(texts)
     model.packs = packs
     return rewards
 
 
-class Piped:
-    """Rewards by what takes texts: the pipeline, made once, and TRL's way. The texts are written once."""
+class Theirs:
+    """Rewards, float64 (N,), by a model as transformers loads it."""
 
-    def __init__(self, model: RewardModel, responses: int) -> None:
-        self._tokenizer = model.tokenizer
-        self._scorer = pipeline(
-            "text-classification", model=model.model, tokenizer=model.tokenizer, device=DEVICE
-        )
+    def __init__(self, model: Any, tokenizer: Any, responses: int) -> None:
+        self._model = model.to(DEVICE).eval()
+        self._tokenizer = tokenizer
+        self._scorer = pipeline("text-classification", model=model, tokenizer=tokenizer, device=DEVICE)
         self._written: list[str] = []
         self._responses = responses
 
@@ -92,26 +74,34 @@ class Piped:
         self._written = self._tokenizer.batch_decode(texts)
 
     @torch.inference_mode()
-    def __call__(self, model: RewardModel, _: list[list[int]]) -> np.ndarray:
-        """Rewards, float64 (N,)."""
-        model.model.set_attn_implementation("sdpa")
+    def padded(self, texts: list[list[int]]) -> np.ndarray:
+        """By the plain loop."""
+        dtype, rewards = autocast_dtype(DEVICE), []
+        for start in range(0, len(texts), PADDED):
+            inputs = pad(texts[start : start + PADDED], self._tokenizer.pad_token_id, DEVICE)
+            with torch.autocast(DEVICE.type, dtype) if dtype else nullcontext():
+                rewards.append(self._model(**inputs).logits[:, 0].double())
+        return torch.cat(rewards).cpu().numpy()
+
+    @torch.inference_mode()
+    def piped(self, _: list[list[int]]) -> np.ndarray:
+        """By the pipeline."""
         dtype = autocast_dtype(DEVICE)
         with torch.autocast(DEVICE.type, dtype) if dtype else nullcontext():
             found = self._scorer(self._written, batch_size=PADDED, function_to_apply="none")
         return np.array([each["score"] for each in found])
 
     @torch.inference_mode()
-    def as_trl(self, model: RewardModel, _: list[list[int]]) -> np.ndarray:
-        """Rewards as TRL 1.16's GRPOTrainer has them, but under the autocast that all get, float64 (N,)."""
-        model.model.set_attn_implementation("sdpa")
+    def as_trl(self, _: list[list[int]]) -> np.ndarray:
+        """As TRL 1.16's GRPOTrainer has them, but under the autocast that all get."""
         dtype, rewards = autocast_dtype(DEVICE), []
         for start in range(0, len(self._written), self._responses):
             some = self._written[start : start + self._responses]
-            inputs = model.tokenizer(
+            inputs = self._tokenizer(
                 text=some, return_tensors="pt", padding=True, padding_side="right", add_special_tokens=False
             ).to(DEVICE)
             with torch.autocast(DEVICE.type, dtype) if dtype else nullcontext():
-                rewards.append(model.model(**inputs).logits[:, 0].double())
+                rewards.append(self._model(**inputs).logits[:, 0].double())
         return torch.cat(rewards).cpu().numpy()
 
 
@@ -134,23 +124,24 @@ def main() -> None:
         random_llama(told, folder)
         tokenizer = load_tokenizer(folder)
         model = RewardModel(load_classifier(folder, tokenizer), tokenizer)
-    ways: dict[str, Callable[[RewardModel, list[list[int]]], np.ndarray]] = {
-        "outweigh": ours,
-        "the other attention": attended_otherwise,
-        "padded": padded,
-        "pipeline": (piped := Piped(model, told.responses)),
-        "TRL": piped.as_trl,
+        theirs = Theirs(load_classifier(folder, tokenizer), tokenizer, told.responses)
+    ways: dict[str, Callable[[list[list[int]]], np.ndarray]] = {
+        "outweigh": model.score_ids,
+        "the other attention": partial(attended_otherwise, model),
+        "padded": theirs.padded,
+        "pipeline": theirs.piped,
+        "TRL": theirs.as_trl,
     }
     words = whole_words(tokenizer)
     for shape in told.shapes:
         texts = some_texts(shape, told, words)
-        piped.write(texts)
+        theirs.write(texts)
         seconds: dict[str, list[float]] = {way: [] for way in ways}
         rewards = {}
         for repeat in range(told.repeats + 1):
             for way, score in ways.items():
                 started = time.perf_counter()
-                rewards[way] = score(model, texts)
+                rewards[way] = score(texts)
                 if repeat:
                     seconds[way].append(time.perf_counter() - started)
         medians = {way: statistics.median(each) for way, each in seconds.items()}

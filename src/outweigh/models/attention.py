@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import cache, cached_property
-from itertools import accumulate, pairwise
+from itertools import accumulate, pairwise, starmap
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -79,15 +79,25 @@ class TreeLayout:
 
     @cached_property
     def pieces(self) -> list[Piece]:
-        """What plain attention takes at once."""
+        """What plain attention takes at once: a tree's first text with what it shares, the others' own."""
         found, start = [], 0
         for tree in self.trees:
             first = slice(start, start + tree.shared + tree.own[0])
-            found.append(Piece(first, slice(start, start)))
-            ends = accumulate(tree.own[1:], initial=first.stop)
-            found += [Piece(slice(*own), slice(start, start + tree.shared)) for own in pairwise(ends)]
+            found.append(Piece(first, first, slice(start, start)))
+            for own in starmap(slice, pairwise(accumulate(tree.own[1:], initial=first.stop))):
+                found.append(Piece(own, own, slice(start, start + tree.shared)))
             start += tree.tokens
         return found
+
+    @cached_property
+    def ends(self) -> Tensor:
+        """Where each text's last token stands, (S,), in the order of the row."""
+        return on_device(np.array([piece.own.stop - 1 for piece in self.pieces]), self._device)
+
+    def attend_ends(self, query: Tensor, key: Tensor, value: Tensor, how: How) -> Tensor:
+        """Attention of each text's last token alone, whose queries stand in turn, (1, heads, S, D)."""
+        alone = [piece._replace(queries=slice(at, at + 1)) for at, piece in enumerate(self.pieces)]
+        return plain_attention(query, key, value, how, alone)
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, how: How) -> Tensor:
         """As `Layout` has it.

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -137,10 +138,15 @@ def forwards(
 
 
 def run_forward(
-    model: nn.Module, layer: nn.Module, forward: Forward, *, looks_inside: bool = False
+    model: nn.Module,
+    layer: nn.Module,
+    forward: Forward,
+    *,
+    looks_inside: bool = False,
+    every_token: bool = False,
 ) -> Outcome:
     """What the model makes of the pass; of `layer`, whose output is the reward, where one looks inside, as in
-    a pack one has to."""
+    a pack one has to. Its last token is all that is read of a packed text, if not `every_token` is."""
     seen: list[tuple[Tensor, Tensor]] = []
     with ExitStack() as hooks:
         if forward.first is not None:
@@ -150,7 +156,8 @@ def run_forward(
         if forward.packed or looks_inside:
             handle = layer.register_forward_hook(lambda _, inputs, output: seen.append((inputs[0], output)))
             hooks.callback(handle.remove)
-        logits = model(**forward.inputs).logits
+        ends_alone = {"ends_alone": True} if forward.packed and not every_token else {}
+        logits = model(**forward.inputs, **ends_alone).logits
     return Outcome(forward, logits, *(seen[-1] if seen else (logits.new_empty(0), logits)))
 
 
@@ -184,7 +191,8 @@ def read_texts(
     responses to one prompt see it under the same one.
     """
     inside = features or token_rewards
-    outcomes = [run_forward(model, layer, each, looks_inside=inside) for each in forwards(ids, **how)]
+    run = partial(run_forward, model, layer, looks_inside=inside, every_token=token_rewards)
+    outcomes = [run(each) for each in forwards(ids, **how)]
     rewards_N = torch.cat([each.rewards() for each in outcomes])
     back = order_back([each.forward.places for each in outcomes], rewards_N.device)
     at_tokens = [each for outcome in outcomes for each in outcome.token_rewards()] if token_rewards else []

@@ -13,6 +13,7 @@ from outweigh.models.attention import PACKED
 from outweigh.models.batches import Forward, Packing, forwards, order_back, run_forward
 from outweigh.models.elementwise import cast_early
 from outweigh.models.flash import flash_sizes
+from outweigh.models.layers import quicken
 from outweigh.models.precision import has_amx
 from outweigh.models.rows import Rows, Trees
 
@@ -43,7 +44,7 @@ def takes_packs(
     The model then attends by `PACKED`; else it is as it was, which is said of a model that was tried. `dtype`
     is what autocast computes products in.
     """
-    _prepare(model, dtype)
+    _prepare(model, model.device, dtype)
     trees, look = _scored(model.device, dtype), partial(_of_layer, model, layer)
     rows = partial(_rows, model, layer, trees.plain) if _takes_flash(model.device, dtype) else None
     return _packing(model, look, max_tokens, trees, rows)
@@ -51,7 +52,7 @@ def takes_packs(
 
 def backbone_packs(model: Any, max_tokens: int, dtype: torch.dtype | None = None) -> Packing | None:
     """As `takes_packs`, of a model without a head, whose last hidden states are read."""
-    _prepare(model, dtype)
+    _prepare(model, model.device, dtype)
     return _packing(model, partial(_of_backbone, model), max_tokens, _scored(model.device, dtype))
 
 
@@ -72,7 +73,7 @@ def choose_attention(
     torch's fused attention is slow there, half of a training step (bench/attention.py). The same function is
     computed, with other rounding. No packs at all where not `packed`.
     """
-    _prepare(model, dtype)
+    _prepare(model, device, dtype)
     trees = _learnt(device, dtype) if max_tokens <= EAGER_TOKENS else Trees()
     pays = device.type == "cpu" or _takes_flash(device, dtype)
     rows = partial(_rows, model, layer, trees.plain) if pays else None
@@ -82,16 +83,16 @@ def choose_attention(
     return packs
 
 
-def _prepare(model: Any, dtype: torch.dtype | None) -> None:
+def _prepare(model: nn.Module, device: torch.device, dtype: torch.dtype | None) -> None:
     """Nothing; from here on the model, and torch in this process, is as fast as it can be on its device.
 
     On a GPU attention that torch fuses is not cuDNN's: that prepares itself for each new shape, in 0.13 to
     0.16 s on an H200, and of padded texts nearly each batch has one. For good, as a backward pass with
     checkpointing, too, has to choose what the forward pass chose.
     """
-    if model.device.type == "cuda":
+    if device.type == "cuda":
         torch.backends.cuda.enable_cudnn_sdp(False)
-    if model.device.type == "cpu" and dtype is torch.bfloat16:
+    if device.type == "cpu" and dtype is torch.bfloat16:
         cast_early(model)
 
 
@@ -144,6 +145,7 @@ def _refusal(model: Any, look: Look, max_tokens: int, packs: Packing, padded: Te
     if min(windows, default=max_tokens) < max_tokens:
         return f"a layer looks back over fewer than {max_tokens} tokens"
     model.set_attn_implementation(PACKED)
+    quicken(model)
     packed, _ = _seen(model, look, packs)
     same = packed.shape == padded.shape and _same(packed, padded, model.dtype)
     return None if same else "it makes something else of them"

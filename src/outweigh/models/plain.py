@@ -8,7 +8,7 @@ Shapes: K heads of keys, for each of which G of queries; m tokens with padding; 
 
 from collections.abc import Iterator, Sequence
 from functools import cache
-from itertools import accumulate, islice
+from itertools import accumulate, islice, repeat
 from typing import Any, NamedTuple
 
 import torch
@@ -26,8 +26,10 @@ product has to be prepared there, in milliseconds, and is then kept, in hundreds
 
 
 class Piece(NamedTuple):
-    """Where in a row stands what a text has of its own, and what it shares, which its own tokens see."""
+    """Where in a row of keys stands what a text has of its own, and what it shares, which its own tokens see;
+    and in one of queries those of its last tokens, of all its own or of fewer."""
 
+    queries: slice
     own: slice
     shared: slice
 
@@ -35,7 +37,7 @@ class Piece(NamedTuple):
 class _Block(NamedTuple):
     """Tokens of a piece whose scores are computed at once."""
 
-    tokens: slice  # of the row
+    queries: slice  # of the row of queries
     keys: int  # so many of those laid out, the first ones, some of them see
     unseen: int  # of these so many, the last ones, not all of them see
 
@@ -65,17 +67,17 @@ class _PlainAttention(torch.autograd.Function):
         learns, kept = any(ctx.needs_input_grad), [sinks]
         scale = query.shape[3] ** -0.5 if how.scale is None else how.scale
         heads, shape = key.shape[1], (*query.shape[:3], value.shape[3])
-        found = _rows(shape, query, pieces)
+        found = _rows(shape, query, pieces[-1].queries.stop)
         q_KGTD, k_K1TD, v_K1TD, out_KGTD = (_by_key_head(e, heads) for e in (query, key, value, found))
         with torch.autocast(query.device.type, enabled=False):  # all are of one type, and stay so
             for piece in pieces:
                 k, v = (_laid(each, piece.shared, piece.own) for each in (k_K1TD, v_K1TD))
                 kept += [k, v] if learns else []
                 for block in _blocks(piece, k.shape[1]):
-                    q = _laid(q_KGTD, block.tokens).mul_(scale)
+                    q = _laid(q_KGTD, block.queries).mul_(scale)
                     score = q @ k[:, : block.keys].mT
                     weights = _weights(score, block, q_KGTD.shape[1], sinks, how.dropout)
-                    _put(weights.used @ v[:, : block.keys], out_KGTD, block.tokens)
+                    _put(weights.used @ v[:, : block.keys], out_KGTD, block.queries)
                     kept += [q, *weights] if learns else []
         ctx.save_for_backward(*kept)
         ctx.pieces, ctx.scale, ctx.dropout, ctx.heads = pieces, scale, how.dropout, heads
@@ -88,7 +90,9 @@ class _PlainAttention(torch.autograd.Function):
         """Of query, key, value and sinks."""
         sinks, *saved = ctx.saved_tensors
         kept = iter(saved)
-        d_query, d_key, d_value = (_rows(shape, gradient, ctx.pieces) for shape in ctx.shapes)
+        last = ctx.pieces[-1]
+        ends = (last.queries.stop, last.own.stop, last.own.stop)
+        d_query, d_key, d_value = (_rows(*each) for each in zip(ctx.shapes, repeat(gradient), ends))
         g_KGTD, dq_KGTD, dk_K1TD, dv_K1TD = (
             _by_key_head(each, ctx.heads) for each in (gradient, d_query, d_key, d_value)
         )
@@ -98,12 +102,12 @@ class _PlainAttention(torch.autograd.Function):
             blocks = [(block, *islice(kept, 4)) for block in _blocks(piece, k.shape[1])]
             dk, dv = [], []
             for block, q, *of_block in reversed(blocks):  # the last one sees all keys
-                weights, g = _Weights(*of_block), _laid(g_KGTD, block.tokens)
+                weights, g = _Weights(*of_block), _laid(g_KGTD, block.queries)
                 d_score = _through_softmax(g @ v[:, : block.keys].mT, weights, ctx.dropout)
                 if d_sinks is not None:
                     d_sinks += d_score[..., -1].unflatten(1, (len(sinks) // ctx.heads, -1)).sum(-1).flatten()
                     d_score = d_score[..., :-1]
-                _put(d_score @ k[:, : block.keys], dq_KGTD, block.tokens)
+                _put(d_score @ k[:, : block.keys], dq_KGTD, block.queries)
                 dk.append(d_score.mT @ q)
                 dv.append(weights.used.mT @ g)
             for rows_K1TD, parts in ((dk_K1TD, dk), (dv_K1TD, dv)):
@@ -112,10 +116,10 @@ class _PlainAttention(torch.autograd.Function):
 
 
 def plain_attention(query: Tensor, key: Tensor, value: Tensor, how: How, pieces: Sequence[Piece]) -> Tensor:
-    """Of each piece's tokens to what it shares and to its own up to themselves.
+    """Of each piece's queries to what it shares and to its own up to themselves.
 
-    Takes (1, heads, T, D), keys and values with as many heads as the model has of them, whose values may be
-    of another size, and gives (1, heads, T, that size), 0 where no piece stands; in memory (1, T, heads, ..).
+    Takes (1, heads, Q, D), and keys and values (1, fewer or as many heads, T, D), of which values may have
+    another D, which is what it gives: (1, heads, Q, D), 0 after the last piece; in memory (1, Q, heads, D).
     """
     found: Tensor = _PlainAttention.apply(query, key, value, how.sinks, pieces, how)  # type: ignore[no-untyped-call]
     return found
@@ -125,11 +129,11 @@ def _size(span: slice) -> int:
     return int(span.stop - span.start)
 
 
-def _rows(shape: Sequence[int], like: Tensor, pieces: Sequence[Piece]) -> Tensor:
-    """(1, heads, T, D), to be written where pieces stand and 0 elsewhere; in memory (1, T, heads, D)."""
+def _rows(shape: Sequence[int], like: Tensor, end: int) -> Tensor:
+    """(1, heads, T, D), to be written up to `end` and 0 from there on; in memory (1, T, heads, D)."""
     _, heads, tokens, size = shape
     found = like.new_empty(1, tokens, heads, size)
-    found[:, pieces[-1].own.stop :] = 0
+    found[:, end:] = 0
     return found.transpose(1, 2)
 
 
@@ -171,13 +175,14 @@ def _add(parts: Sequence[Tensor], rows_K1TD: Tensor, piece: Piece) -> None:
 
 
 def _blocks(piece: Piece, keys: int) -> Iterator[_Block]:
-    """The piece's own tokens, QUERIES at a time; `keys` are laid out for it."""
-    shared = _size(piece.shared)
-    for start in range(piece.own.start, piece.own.stop, QUERIES):
-        stop = min(start + QUERIES, piece.own.stop)
-        earlier, seen = shared + start - piece.own.start, shared + stop - piece.own.start
+    """The piece's queries, QUERIES at a time; so many `keys` are laid out for it."""
+    before = _size(piece.shared) + _size(piece.own) - _size(piece.queries)
+    for start in range(0, _size(piece.queries), QUERIES):
+        stop = min(start + QUERIES, _size(piece.queries))
+        seen = before + stop
         some = min(seen + -seen % ROUND, keys)
-        yield _Block(slice(start, stop), some, some - earlier)
+        own = slice(piece.queries.start + start, piece.queries.start + stop)
+        yield _Block(own, some, some - before - start)
 
 
 def _weights(score: Tensor, block: _Block, groups: int, sinks: Tensor | None, dropout: float) -> _Weights:

@@ -1,0 +1,102 @@
+"""Llama's layers in packs: rotary positions in few operations, of the last layer what is read alone."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from outweigh.models.attention import TreeLayout
+from outweigh.models.flash import How
+
+KINDS = ("LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer", "Qwen3DecoderLayer")
+"""Classes of transformers that are one layer: norm, attention with rotary positions, norm, gated MLP. What
+they make of packs is compared with what they made of padded texts before packs are taken."""
+
+
+def quicken(model: nn.Module) -> None:
+    """Nothing; from here on the model's layers, if they are of a kind that is known, do in packs on a CPU as
+    much as is needed. Elsewhere they are as they were.
+
+    Classes are swapped rather than forward methods: a deep copy (peft makes one) keeps them.
+    """
+    for module in model.modules():
+        if type(module).__name__ in KINDS and not isinstance(module, _PackedLayer):
+            module.__class__ = type(type(module).__name__, (_PackedLayer, type(module)), {})
+
+
+class _PackedLayer:
+    """Mixed into a layer's class."""
+
+    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """(1, T, H) -> the same; with `ends_alone` a last layer's is 0 but at each text's last token."""
+        layout = kwargs.get("layout")
+        if not isinstance(layout, TreeLayout) or hidden_states.is_cuda or torch.compiler.is_compiling():
+            return super().forward(hidden_states, *args, **kwargs)  # type: ignore[misc]
+        alone = kwargs.get("ends_alone", False) and _is_last(self)
+        return _forward(self, hidden_states, kwargs["position_embeddings"], layout, alone)
+
+
+def _is_last(layer: Any) -> bool:
+    attention = layer.self_attn
+    return bool(attention.layer_idx + 1 == attention.config.num_hidden_layers)
+
+
+def _forward(
+    layer: Any, hidden_1TH: Tensor, positions: tuple[Tensor, ...], layout: TreeLayout, ends_alone: bool
+) -> Tensor:
+    attention, normed_1TH = layer.self_attn, layer.input_layernorm(hidden_1TH)
+    kept_1SH, asking_1SH, own_positions = hidden_1TH, normed_1TH, positions
+    if ends_alone:
+        kept_1SH, asking_1SH = (each.index_select(1, layout.ends) for each in (hidden_1TH, normed_1TH))
+        own_positions = tuple(each.index_select(1, layout.ends) for each in positions)
+    query = _heads(attention, "q", asking_1SH, own_positions)
+    key = _heads(attention, "k", normed_1TH, positions)
+    value = _heads(attention, "v", normed_1TH)
+    how = How(attention.scaling, attention.attention_dropout if layer.training else 0.0)
+    attend = layout.attend_ends if ends_alone else layout.attend
+    found = attend(query.to(value.dtype), key.to(value.dtype), value, how)
+    kept_1SH = kept_1SH + attention.o_proj(found.transpose(1, 2).flatten(2))
+    kept_1SH = kept_1SH + layer.mlp(layer.post_attention_layernorm(kept_1SH))
+    return torch.zeros_like(hidden_1TH).index_copy(1, layout.ends, kept_1SH) if ends_alone else kept_1SH
+
+
+def _heads(attention: Any, which: str, hidden: Tensor, positions: tuple[Tensor, ...] | None = None) -> Tensor:
+    """Queries, keys or values, (1, heads, T, D), of the hidden (1, T, H), turned to their positions."""
+    found = getattr(attention, f"{which}_proj")(hidden).unflatten(2, (-1, attention.head_dim))
+    if positions is not None:
+        norm = getattr(attention, f"{which}_norm", None)
+        found = _rotated(found if norm is None else norm(found), *positions)
+    heads: Tensor = found.transpose(1, 2)
+    return heads
+
+
+def _rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """x cos + (-x2, x1) sin of (1, T, heads, D), whose halves are x1 and x2; of x's type or positions'."""
+    dtype = torch.result_type(x, cos)
+    cosine, sine = (each[:, :, None].to(dtype) for each in (cos, sin))
+    found: Tensor = _Rotated.apply(x.to(dtype), cosine, sine)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _Rotated(torch.autograd.Function):
+    """Its backward pass turns back."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        ctx.save_for_backward(cos, sin)
+        return _turned(x, cos, sin, 1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        cos, sin = ctx.saved_tensors
+        return _turned(gradient, cos, sin, -1), None, None
+
+
+def _turned(x: Tensor, cos: Tensor, sin: Tensor, way: int) -> Tensor:
+    half = x.shape[-1] // 2
+    found = x * cos
+    found[..., :half].addcmul_(x[..., half:], sin[..., :half], value=-way)
+    found[..., half:].addcmul_(x[..., :half], sin[..., half:], value=way)
+    return found
