@@ -48,6 +48,23 @@ def test_flex_attention_sees_what_the_plain_form_sees(dtype, apart, sinks):
     torch.testing.assert_close(fused[:, :, :tokens], plain[:, :, :tokens], rtol=apart, atol=apart)
 
 
+def test_what_many_texts_share_is_merged_with_what_is_their_own():
+    beginning = list(range(30))
+    texts = [[*beginning, *range(100 * at, 100 * at + size)] for at, size in enumerate((9, 1, 40, 17), 1)]
+    (pack,) = packs_of([*texts, [7, 8]], 10_000)
+    torch.manual_seed(0)
+    query, key, value = torch.randn(3, 1, 3, len(pack.ids) + FILLER, 8, dtype=torch.float64)
+    found = {}
+    for plain in (True, False):
+        with torch.no_grad(), Operations() as seen:
+            found[plain] = TreeLayout(pack, FILLER, CPU, plain=plain).attend(query, key, value, How(0.3))
+    assert len(pack.trees[0].own) == 4 and "_scaled_dot_product_flash_attention_for_cpu" in str(seen.names)
+    tokens = len(pack.ids)
+    torch.testing.assert_close(
+        found[False][:, :, :tokens], found[True][:, :, :tokens], rtol=1e-12, atol=1e-12
+    )
+
+
 def flash_in_turn(q, k, v, q_begin, k_begin, most_q, most_k, dropout, causal, debug, *, scale):
     """What torch's flash attention for texts of unlike lengths does, which no CPU has, a text at a time."""
     assert not dropout and not debug
@@ -114,6 +131,18 @@ def test_flash_attention_is_asked_for_heads_that_the_gpu_takes_with_their_backwa
     found = flash_sizes.__wrapped__(torch.device("cuda"))
     assert [size for size in (64, 100, 128, 256) if size in found] == sizes
     assert not flash_sizes(CPU)
+
+
+class Operations(TorchDispatchMode):
+    """Keeps the names of the operations in its block."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.names.add(function.__name__)
+        return function(*args, **(kwargs or {}))
 
 
 class Products(TorchDispatchMode):

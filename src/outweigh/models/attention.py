@@ -20,6 +20,7 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from outweigh.data.packs import Pack, Tree
 from outweigh.models.batches import on_device
 from outweigh.models.flash import HALF, How, Spans, flash, spans_of, takes_flash
+from outweigh.models.fused import fused_attention
 from outweigh.models.plain import Piece, plain_attention
 
 PACKED = "outweigh"
@@ -64,18 +65,7 @@ class TreeLayout:
         self._pack = pack
         self._filler = filler
         self._plain = plain
-        # The first text of a tree together with what it shares, then what each other one has of its own
-        self.segments = [size for tree in self.trees for size in (tree.shared + tree.own[0], *tree.own[1:])]
         self._device = device
-        self._seen: dict[tuple[int, int], Tensor] = {}
-
-    def seen(self, own: int, shared: int) -> Tensor:
-        """What each token of a text's own part sees, (own, shared + own): all that is shared, what stands
-        before it, and itself."""
-        if (own, shared) not in self._seen:
-            every = torch.ones(own, shared + own, dtype=torch.bool, device=self._device)
-            self._seen[own, shared] = every.tril(shared)
-        return self._seen[own, shared]
 
     @cached_property
     def pieces(self) -> list[Piece]:
@@ -102,8 +92,7 @@ class TreeLayout:
     def attend(self, query: Tensor, key: Tensor, value: Tensor, how: How) -> Tensor:
         """As `Layout` has it.
 
-        A tree's first text is attended at once with what it shares; what each other one has of its own
-        attends to the shared keys and to its own. No token is laid out twice but for those keys.
+        No token is laid out twice but for keys that several texts share.
         """
         takes_flex = query.is_cuda and query.dtype in HALF and query.shape[3] >= FLEX_SIZE and not how.dropout
         if not takes_flex and (self._plain or how.sinks is not None):  # torch's fused one knows no sinks
@@ -111,34 +100,19 @@ class TreeLayout:
         key, value = _repeated(query, key, value)
         if takes_flex:
             return self.flexible(query, key, value, how, _compiled_flex())
-        sizes = [*self.segments, self._filler]
-        parts = iter(zip(*(each.split(sizes, dim=2) for each in (query, key, value)), strict=True))
-        found = []
-        for tree in self.trees:
-            q, k, v = next(parts)
-            found.append(self._fused(q, k, v, how))
-            shared_k, shared_v = k[:, :, : tree.shared], v[:, :, : tree.shared]
-            for _ in tree.own[1:]:
-                q, own_k, own_v = next(parts)
-                k, v = torch.cat([shared_k, own_k], 2), torch.cat([shared_v, own_v], 2)
-                found.append(self._fused(q, k, v, how))
-        _, _, alike = next(parts)  # which of each other attention makes what they are
-        return torch.cat([*found, alike], dim=2)
-
-    def _fused(self, q: Tensor, k: Tensor, v: Tensor, how: How) -> Tensor:
-        """Of a text's last tokens, whose queries these are, to all of it."""
-        own, before = q.shape[2], k.shape[2] - q.shape[2]
-        seen = self.seen(own, before) if before else None
-        return scaled_dot_product_attention(
-            q, k, v, seen, is_causal=not before, dropout_p=how.dropout, scale=how.scale
-        )
+        sizes = [*(tree.tokens for tree in self.trees), self._filler]
+        *of_trees, (_, _, filler) = zip(*(e.split(sizes, dim=2) for e in (query, key, value)), strict=True)
+        given = zip(self.trees, of_trees, strict=True)
+        found = [fused_attention(tree, q, k, v, how) for tree, (q, k, v) in given]
+        return torch.cat([*found, filler], dim=2)  # of which, all alike, attention makes what it is
 
     @cached_property
     def spans(self) -> Spans:
         """For all layers: a tree's first text has queries for what it shares, too, each has all its keys."""
         texts = self._pack.rows()
         keys = np.concatenate([*texts, len(self._pack.ids) + np.arange(self._filler)])
-        own, whole = [*self.segments, self._filler], [*map(len, texts), self._filler]
+        own = [piece.own.stop - piece.own.start for piece in self.pieces]
+        own, whole = [*own, self._filler], [*map(len, texts), self._filler]
         is_alone = all(len(tree.own) == 1 for tree in self.trees)
         return spans_of(own, whole, None if is_alone else keys, self._device)
 

@@ -143,7 +143,7 @@ class Policy(Scorer):
         )
         return np.concatenate([np.empty(0), *found])
 
-    @torch.inference_mode()
+    @torch.no_grad()  # in whose place inference_mode would have weights cast in each forward
     def score_ids(self, ids: Sequence[Sequence[int]], starts: Sequence[int]) -> np.ndarray:
         """The same of texts given as token ids, responses from `starts` on, float64 (N,)."""
         dtype = autocast_dtype(self.device, self.precision)

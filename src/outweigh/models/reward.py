@@ -147,7 +147,7 @@ class RewardModel(Scorer):
             [np.empty(0), *(self.score_ids([text.ids for text in each]) for each in chunks)]
         )
 
-    @torch.inference_mode()
+    @torch.no_grad()  # in whose place inference_mode would have weights cast in each forward
     def score_ids(self, ids: Sequence[Sequence[int]]) -> np.ndarray:
         """Reward of each text given as token ids, float64 (N,)."""
         dtype = autocast_dtype(self.device, self.precision)
