@@ -48,21 +48,36 @@ def test_flex_attention_sees_what_the_plain_form_sees(dtype, apart, sinks):
     torch.testing.assert_close(fused[:, :, :tokens], plain[:, :, :tokens], rtol=apart, atol=apart)
 
 
-def test_what_many_texts_share_is_merged_with_what_is_their_own():
+@pytest.mark.parametrize("more", [[], [[7, 8]]], ids=["one tree", "a text alone beside it"])
+@pytest.mark.parametrize("plain", [True, False])
+@pytest.mark.parametrize("learns", [True, False])
+def test_what_texts_share_and_what_is_their_own_are_attended_as_one(learns, plain, more):
+    # many texts that share much are merged by sums of the softmax, where there is no gradient
     beginning = list(range(30))
     texts = [[*beginning, *range(100 * at, 100 * at + size)] for at, size in enumerate((9, 1, 40, 17), 1)]
-    (pack,) = packs_of([*texts, [7, 8]], 10_000)
+    (pack,) = packs_of([*texts, *more], 10_000)
     torch.manual_seed(0)
-    query, key, value = torch.randn(3, 1, 3, len(pack.ids) + FILLER, 8, dtype=torch.float64)
-    found = {}
-    for plain in (True, False):
-        with torch.no_grad(), Operations() as seen:
-            found[plain] = TreeLayout(pack, FILLER, CPU, plain=plain).attend(query, key, value, How(0.3))
-    assert len(pack.trees[0].own) == 4 and "_scaled_dot_product_flash_attention_for_cpu" in str(seen.names)
     tokens = len(pack.ids)
-    torch.testing.assert_close(
-        found[False][:, :, :tokens], found[True][:, :, :tokens], rtol=1e-12, atol=1e-12
-    )
+    query = torch.randn(1, 6, tokens + FILLER, 8, dtype=torch.float64)
+    key, value = torch.randn(2, 1, 3, tokens + FILLER, 8, dtype=torch.float64)
+    layout, how = TreeLayout(pack, FILLER, CPU, plain=plain), How(0.3)
+    with torch.set_grad_enabled(learns), Operations() as seen:
+        found = layout.attend(query, key, value, how)
+        ends = layout.attend_ends(query[:, :, layout.ends], key, value, how)
+    assert ("_scaled_dot_product_flash_attention_for_cpu.default" in seen.names) == (not plain)
+    expected = reference(pack, *(each[0, :, :tokens] for each in (query, key, value)), how.scale)
+    torch.testing.assert_close(found[0, :, :tokens], expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(ends[0], expected[:, layout.ends], rtol=1e-12, atol=1e-12)
+
+
+def reference(pack, query, key, value, scale):
+    """By one mask over all tokens, (heads, T, D) each."""
+    key, value = (each.repeat_interleave(len(query) // len(key), 0) for each in (key, value))
+    seen = torch.zeros(len(pack.ids), len(pack.ids), dtype=torch.bool)
+    for row in pack.rows():
+        seen[np.ix_(row, row)] |= torch.ones(len(row), len(row), dtype=torch.bool).tril()
+    score = (query @ key.mT * scale).masked_fill(~seen, -torch.inf)
+    return score.softmax(-1) @ value
 
 
 def flash_in_turn(q, k, v, q_begin, k_begin, most_q, most_k, dropout, causal, debug, *, scale):

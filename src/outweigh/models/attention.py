@@ -20,7 +20,7 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from outweigh.data.packs import Pack, Tree
 from outweigh.models.batches import on_device
 from outweigh.models.flash import HALF, How, Spans, flash, spans_of, takes_flash
-from outweigh.models.fused import fused_attention
+from outweigh.models.fused import ends_attention, fused_attention, joined, merges
 from outweigh.models.plain import Piece, plain_attention
 
 PACKED = "outweigh"
@@ -86,8 +86,13 @@ class TreeLayout:
 
     def attend_ends(self, query: Tensor, key: Tensor, value: Tensor, how: How) -> Tensor:
         """Attention of each text's last token alone, whose queries stand in turn, (1, heads, S, D)."""
-        alone = [piece._replace(queries=slice(at, at + 1)) for at, piece in enumerate(self.pieces)]
-        return plain_attention(query, key, value, how, alone)
+        if self._plain or how.sinks is not None or not all(merges(e, query, value, how) for e in self.trees):
+            alone = [piece._replace(queries=slice(at, at + 1)) for at, piece in enumerate(self.pieces)]
+            return plain_attention(query, key, value, how, alone)
+        key, value = _repeated(query, key, value)
+        queries = query.split([len(tree.own) for tree in self.trees], dim=2)
+        given = zip(self.trees, queries, self._by_tree(key), self._by_tree(value), strict=False)
+        return joined([ends_attention(tree, q, k, v, how) for tree, q, k, v in given])
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, how: How) -> Tensor:
         """As `Layout` has it.
@@ -100,11 +105,14 @@ class TreeLayout:
         key, value = _repeated(query, key, value)
         if takes_flex:
             return self.flexible(query, key, value, how, _compiled_flex())
-        sizes = [*(tree.tokens for tree in self.trees), self._filler]
-        *of_trees, (_, _, filler) = zip(*(e.split(sizes, dim=2) for e in (query, key, value)), strict=True)
-        given = zip(self.trees, of_trees, strict=True)
-        found = [fused_attention(tree, q, k, v, how) for tree, (q, k, v) in given]
-        return torch.cat([*found, filler], dim=2)  # of which, all alike, attention makes what it is
+        query_of, key_of, value_of = (self._by_tree(each) for each in (query, key, value))
+        given = zip(self.trees, query_of, key_of, value_of, strict=False)
+        found = [fused_attention(tree, q, k, v, how) for tree, q, k, v in given]
+        return joined([*found, value_of[-1]])  # of filler, all alike, attention makes what it is
+
+    def _by_tree(self, values: Tensor) -> list[Tensor]:
+        """(1, heads, T, D) -> the tokens of each tree, and last the filler."""
+        return list(values.split([*(tree.tokens for tree in self.trees), self._filler], dim=2))
 
     @cached_property
     def spans(self) -> Spans:

@@ -144,10 +144,10 @@ def _by_key_head(values: Tensor, heads: int) -> Tensor:
 
 
 def _laid(values_KGTD: Tensor, *spans: slice) -> Tensor:
-    """The tokens of spans together, (K, G * m, D), zeros after them."""
+    """The tokens of spans together, (K, G * m, D), zeros after them, but for one alone."""
     sizes = [_size(span) for span in spans]
     tokens = sum(sizes)
-    padding = -tokens % ROUND if values_KGTD.device.type == "cpu" else 0
+    padding = -tokens % ROUND if values_KGTD.device.type == "cpu" and tokens > 1 else 0
     K, G, _, D = values_KGTD.shape
     found = values_KGTD.new_empty(K, G, tokens + padding, D)
     for span, end in zip(spans, accumulate(sizes), strict=True):
