@@ -68,6 +68,7 @@ def test_norms_in_layers_and_positions_are_of_the_products_type_under_autocast(c
         torch.testing.assert_close(other(hidden), one(hidden).bfloat16(), rtol=2**-7, atol=1e-6)
         for before, after in zip(*(turn(hidden, places) for turn in turns), strict=True):
             torch.testing.assert_close(after, before.bfloat16(), rtol=0, atol=0)
+        torch.testing.assert_close(cast.model.norm(hidden), plain.model.norm(hidden), rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(other(hidden), one(hidden), rtol=0, atol=0)  # full precision as it was
     assert turns[1](hidden, places)[0].dtype is torch.float32
 

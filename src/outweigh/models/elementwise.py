@@ -13,20 +13,20 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 IN_A_LAYER = re.compile(r"\.\d+\.")
-"""In a module's name: the norm after the last layer, which the reward's layer reads, stays in float32."""
+"""In a module's name; what the norm after the last layer gives, the reward's layer reads in float32."""
 TOLERANCE = 1e-5
 """Of an RMSNorm's largest output; one that computes something else is off by far more."""
 
 
 def cast_early(model: nn.Module) -> None:
     """Nothing; from here on, under a CPU's autocast, RMSNorms within layers and rotary positions are of its
-    type, and the norms' backward passes are written out. What is not known to be one is as it was.
+    type, and all RMSNorms' backward passes are written out. What is not known to be one is as it was.
 
     Classes are swapped rather than forward methods: a deep copy (peft makes one) keeps them.
     """
     for name, module in model.named_modules():
-        if IN_A_LAYER.search(name) and _is_rms_norm(module):
-            _mix(_CastNorm, module)
+        if _is_rms_norm(module):
+            _mix(_CastNorm if IN_A_LAYER.search(name) else _Norm, module)
         elif name.endswith("rotary_emb"):
             _mix(_CastPositions, module)
 
@@ -36,14 +36,21 @@ def _mix(kind: type, module: nn.Module) -> None:
         module.__class__ = type(type(module).__name__, (kind, type(module)), {})
 
 
-class _CastNorm:
+class _Norm:
     """Mixed into an RMSNorm's class."""
+
+    casts = False
 
     def forward(self, hidden: Tensor) -> Tensor:
         dtype = _products_dtype(hidden)
         if dtype is None:
             return super().forward(hidden)  # type: ignore[misc, no-any-return]
-        return _rms_norm(hidden, self.weight, _epsilon(self), dtype)  # type: ignore[attr-defined]
+        given = dtype if self.casts else hidden.dtype
+        return _rms_norm(hidden, self.weight, _epsilon(self), given)  # type: ignore[attr-defined]
+
+
+class _CastNorm(_Norm):
+    casts = True
 
 
 class _CastPositions:
