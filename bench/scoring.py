@@ -12,6 +12,7 @@ up, medians. Prints JSON, a line a shape.
 """
 
 import argparse
+import copy
 import json
 import statistics
 import tempfile
@@ -123,8 +124,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         random_llama(told, folder)
         tokenizer = load_tokenizer(folder)
-        model = RewardModel(load_classifier(folder, tokenizer), tokenizer)
-        theirs = Theirs(load_classifier(folder, tokenizer), tokenizer, told.responses)
+        plain = load_classifier(folder, tokenizer)
+    model = RewardModel(copy.deepcopy(plain), tokenizer)  # ours changes how its model computes
+    theirs = Theirs(plain, tokenizer, told.responses)
     ways: dict[str, Callable[[list[list[int]]], np.ndarray]] = {
         "outweigh": model.score_ids,
         "the other attention": partial(attended_otherwise, model),
