@@ -56,14 +56,15 @@ def _forward(
     how = How(attention.scaling, attention.attention_dropout if layer.training else 0.0)
     attend = layout.attend_ends if ends_alone else layout.attend
     found = attend(query.to(value.dtype), key.to(value.dtype), value, how)
-    kept_1SH = _plus(attention.o_proj(found.transpose(1, 2).flatten(2)), kept_1SH)
-    kept_1SH = _plus(layer.mlp(layer.post_attention_layernorm(kept_1SH)), kept_1SH)
+    kept_1SH = _plus(kept_1SH, attention.o_proj(found.transpose(1, 2).flatten(2)))
+    kept_1SH = _plus(kept_1SH, layer.mlp(layer.post_attention_layernorm(kept_1SH)))
     return torch.zeros_like(hidden_1TH).index_copy(1, layout.ends, kept_1SH) if ends_alone else kept_1SH
 
 
-def _plus(given: Tensor, kept: Tensor) -> Tensor:
-    """Their sum, of the second's type; a sum of two types would take longer than to cast first."""
-    return given.to(kept.dtype).add_(kept)
+def _plus(kept: Tensor, more: Tensor) -> Tensor:
+    """Their sum; of two types it takes less time to cast first, into memory that the sum takes over."""
+    dtype = torch.result_type(kept, more)
+    return kept + more if more.dtype is dtype else more.to(dtype).add_(kept)
 
 
 def _heads(attention: Any, which: str, hidden: Tensor, positions: tuple[Tensor, ...] | None = None) -> Tensor:
