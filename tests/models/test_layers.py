@@ -6,6 +6,7 @@ import pytest
 import torch
 from transformers import (
     AutoModelForSequenceClassification,
+    BertConfig,
     GemmaConfig,
     GPTNeoXConfig,
     LlamaConfig,
@@ -17,14 +18,16 @@ from outweigh.models.batches import read_texts
 from outweigh.models.elementwise import cast_early
 from outweigh.models.layers import _PackedLayer
 from outweigh.models.loading import reward_layer
-from outweigh.models.packing import takes_packs
+from outweigh.models.packing import choose_attention, takes_packs
 
 CPU = torch.device("cpu")
 SMALL = {
     "vocab_size": 50, "hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 2, "head_dim": 8,
     "num_attention_heads": 4, "num_key_value_heads": 2, "pad_token_id": 0, "num_labels": 1,
 }  # fmt: skip
-NEOX = {name: value for name, value in SMALL.items() if name not in ("num_key_value_heads", "head_dim")}
+WITHOUT_GROUPS = {
+    name: value for name, value in SMALL.items() if name not in ("num_key_value_heads", "head_dim")
+}
 CONFIGS = pytest.mark.parametrize(
     "config", [LlamaConfig(**SMALL), Qwen3Config(**SMALL)], ids=["llama", "qwen3"]
 )
@@ -132,6 +135,18 @@ def test_of_the_last_layer_as_many_tokens_are_computed_as_are_read(config, asked
     assert last[-1] == (padded if "token_rewards" in asked else len(TEXTS))
 
 
+def test_of_an_encoders_last_layer_its_texts_first_tokens_are_computed():
+    torch.manual_seed(0)
+    model = AutoModelForSequenceClassification.from_config(BertConfig(**WITHOUT_GROUPS)).eval()
+    first, last = (tokens_into(layer.intermediate) for layer in model.bert.encoder.layer)
+    layer = reward_layer(model)
+    padded = read_texts(model, layer, TEXTS, pad_token=0, device=CPU, max_tokens=500, packs=None).rewards
+    packs = choose_attention(model, layer, CPU, None, 64)
+    found = read_texts(model, layer, TEXTS, pad_token=0, device=CPU, max_tokens=500, packs=packs).rewards
+    torch.testing.assert_close(found, padded, rtol=1e-5, atol=1e-6)
+    assert first[-1] == -(-sum(map(len, TEXTS)) // 64) * 64 and last[-1] == len(TEXTS)
+
+
 def test_a_texts_reward_is_that_of_its_last_token():
     model = a_model(LlamaConfig(**SMALL))
     at_tokens = read(model, token_rewards=True).token_rewards
@@ -140,7 +155,7 @@ def test_a_texts_reward_is_that_of_its_last_token():
 
 
 def test_a_copy_keeps_its_layers_and_others_stay_as_they_are():
-    model, other = a_model(LlamaConfig(**SMALL)), a_model(GPTNeoXConfig(**NEOX))
+    model, other = a_model(LlamaConfig(**SMALL)), a_model(GPTNeoXConfig(**WITHOUT_GROUPS))
     read(model)
     read(other)
     assert all(isinstance(layer, _PackedLayer) for layer in copy.deepcopy(model).model.layers)

@@ -200,6 +200,12 @@ class RowLayout:
         return spans_of(lengths, lengths, None, self._device)
 
     @cached_property
+    def firsts(self) -> Tensor:
+        """Where each text's first token stands, (S,), in the order of the row."""
+        length_S = np.concatenate(self._lengths)
+        return on_device(np.cumsum(length_S) - length_S, self._device)
+
+    @cached_property
     def _groups(self) -> list[_Group]:
         found, start = [], 0
         for length_B in self._lengths:

@@ -1,4 +1,5 @@
-"""Llama's layers in packs: rotary positions in few operations, of the last layer what is read alone."""
+"""Layers in packs and rows that compute of the last layer what is read alone; Llama's turn to positions in
+few operations, too."""
 
 from typing import Any
 
@@ -6,23 +7,39 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from outweigh.models.attention import TreeLayout
+from outweigh.models.attention import RowLayout, TreeLayout
 from outweigh.models.flash import How
 
-KINDS = ("LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer", "Qwen3DecoderLayer")
+LLAMAS = ("LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer", "Qwen3DecoderLayer")
 """Classes of transformers that are one layer: norm, attention with rotary positions, norm, gated MLP. What
-they make of packs is compared with what they made of padded texts before packs are taken."""
+they, and those below, make of packs and rows is compared with what they made of padded texts."""
+BERTS = ("BertLayer", "RobertaLayer", "XLMRobertaLayer", "CamembertLayer", "ElectraLayer")
+"""Classes that are another: attention, then `feed_forward_chunk`, both with sum and norm."""
 
 
 def quicken(model: nn.Module) -> None:
-    """Nothing; from here on the model's layers, if they are of a kind that is known, do in packs on a CPU as
-    much as is needed. Elsewhere they are as they were.
+    """Nothing; from here on the model's layers, if they are of a kind that is known, do in packs on a CPU, or
+    in rows, as much as is needed. Elsewhere they are as they were.
 
     Classes are swapped rather than forward methods: a deep copy (peft makes one) keeps them.
     """
-    for module in model.modules():
-        if type(module).__name__ in KINDS and not isinstance(module, _PackedLayer):
-            module.__class__ = type(type(module).__name__, (_PackedLayer, type(module)), {})
+    for kinds, mixed_in in ((LLAMAS, _PackedLayer), (BERTS, _RowLayer)):
+        for module in model.modules():
+            if type(module).__name__ in kinds and not isinstance(module, mixed_in):
+                module.__class__ = type(type(module).__name__, (mixed_in, type(module)), {})
+
+
+class _RowLayer:
+    """Mixed into an encoder layer's class."""
+
+    def forward(self: Any, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """(1, T, H) -> the same; the last layer's is 0 but at texts' first tokens, which alone are read."""
+        layout = kwargs.get("layout")
+        if not isinstance(layout, RowLayout) or not _is_last(self.attention.self):
+            return super().forward(hidden_states, *args, **kwargs)  # type: ignore[misc]
+        attended, _ = self.attention(hidden_states, layout=layout)
+        first_1SH = self.feed_forward_chunk(attended.index_select(1, layout.firsts))
+        return torch.zeros_like(hidden_states, dtype=first_1SH.dtype).index_copy(1, layout.firsts, first_1SH)
 
 
 class _PackedLayer:
@@ -33,12 +50,11 @@ class _PackedLayer:
         layout = kwargs.get("layout")
         if not isinstance(layout, TreeLayout) or hidden_states.is_cuda or torch.compiler.is_compiling():
             return super().forward(hidden_states, *args, **kwargs)  # type: ignore[misc]
-        alone = kwargs.get("ends_alone", False) and _is_last(self)
+        alone = kwargs.get("ends_alone", False) and _is_last(self.self_attn)  # type: ignore[attr-defined]
         return _forward(self, hidden_states, kwargs["position_embeddings"], layout, alone)
 
 
-def _is_last(layer: Any) -> bool:
-    attention = layer.self_attn
+def _is_last(attention: Any) -> bool:
     return bool(attention.layer_idx + 1 == attention.config.num_hidden_layers)
 
 
