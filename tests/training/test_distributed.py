@@ -69,7 +69,7 @@ SETTINGS = {
     "batch sum, accumulated": {"auxiliary": {"batch-sum": 0.5}, "device_pairs": 2},
     "simcse, accumulated": SIMCSE | {"device_pairs": 2},
     "swav": SWAV,
-    "metarm, accumulated, in parts": {"pass_tokens": 300}
+    "metarm, accumulated, in parts": {"pass_tokens": 200}
     | {"meta": {"rho": 0.05, "responses": 3, "prompts": 5}, "device_pairs": 2},
 }
 
