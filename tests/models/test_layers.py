@@ -13,9 +13,12 @@ from transformers import (
     Qwen3Config,
 )
 
-from outweigh.models import elementwise
+from outweigh.data.packs import packs_of
+from outweigh.models import elementwise, plain
+from outweigh.models.attention import TreeLayout
 from outweigh.models.batches import read_texts
 from outweigh.models.elementwise import cast_early
+from outweigh.models.flash import How
 from outweigh.models.layers import _PackedLayer
 from outweigh.models.loading import reward_layer
 from outweigh.models.packing import choose_attention, takes_packs
@@ -58,20 +61,22 @@ def test_a_norms_gradient_is_its_derivative():
 
 @CONFIGS
 def test_norms_in_layers_and_positions_are_of_the_products_type_under_autocast(config):
-    plain, cast = a_model(config), a_model(config)
+    untouched, cast = a_model(config), a_model(config)
     cast_early(cast)
     norms = having(cast, elementwise._CastNorm)
-    expected = {name for name, _ in plain.named_modules() if ".layers." in name and name.endswith("norm")}
+    expected = {name for name, _ in untouched.named_modules() if ".layers." in name and name.endswith("norm")}
     assert norms == expected and len(norms) >= 4  # not the norm that the reward's layer reads
     hidden, places = 3 * torch.randn(2, 7, 24), torch.arange(7)[None]
-    one, other = (model.model.layers[1].input_layernorm for model in (plain, cast))
-    turns = [model.model.rotary_emb for model in (plain, cast)]
+    one, other = (model.model.layers[1].input_layernorm for model in (untouched, cast))
+    turns = [model.model.rotary_emb for model in (untouched, cast)]
     with torch.autocast("cpu", torch.bfloat16):
         assert other(hidden).dtype is torch.bfloat16 and one(hidden).dtype is torch.float32
         torch.testing.assert_close(other(hidden), one(hidden).bfloat16(), rtol=2**-7, atol=1e-6)
         for before, after in zip(*(turn(hidden, places) for turn in turns), strict=True):
             torch.testing.assert_close(after, before.bfloat16(), rtol=0, atol=0)
-        torch.testing.assert_close(cast.model.norm(hidden), plain.model.norm(hidden), rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(
+            cast.model.norm(hidden), untouched.model.norm(hidden), rtol=1e-6, atol=1e-6
+        )
     torch.testing.assert_close(other(hidden), one(hidden), rtol=0, atol=0)  # full precision as it was
     assert turns[1](hidden, places)[0].dtype is torch.float32
 
@@ -172,3 +177,36 @@ def test_without_packs_layers_do_what_they_did():
     after = model(ids, output_hidden_states=True).hidden_states
     for one, other in zip(before, after, strict=True):
         torch.testing.assert_close(other, one, rtol=0, atol=0)
+
+
+class OtherRMSNorm(torch.nn.Module):
+    """What a repository's own code may bring: the same name, and more than one argument."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight, self.eps = torch.nn.Parameter(torch.ones(4)), 1e-6
+
+    def forward(self, x, gate):
+        return x * gate
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_norm_of_another_library_or_type_stays_as_it_is(dtype):
+    model = torch.nn.ModuleList([OtherRMSNorm(), a_model(LlamaConfig(**SMALL)).model.norm.to(dtype)])
+    before = [type(module) for module in model]
+    cast_early(model)
+    changed = [type(module) is not kind for module, kind in zip(model, before, strict=True)]
+    assert changed == [False, dtype is torch.float32]
+
+
+@pytest.mark.parametrize("learns", [True, False])
+def test_without_a_gradient_attention_with_sinks_is_asked_for_none(learns, monkeypatch):
+    # it keeps what it computes where one of the tensors that it is given has a gradient
+    (pack,) = packs_of([[*BEGINNING, 20, 21], [*BEGINNING, 30]], 100)
+    layout, given = TreeLayout(pack, 0, CPU, plain=True), []
+    query, key, value = torch.randn(3, 1, 2, len(pack.ids), 8)
+    real = plain._PlainAttention.apply
+    monkeypatch.setattr(plain._PlainAttention, "apply", lambda *each: given.extend(each) or real(*each))
+    with torch.set_grad_enabled(learns):
+        layout.attend(query, key, value, How(sinks=torch.nn.Parameter(torch.zeros(2))))
+    assert any(each.requires_grad for each in given if isinstance(each, torch.Tensor)) == learns

@@ -6,6 +6,7 @@ are of the type in which products are computed.
 """
 
 import re
+from functools import cache
 from typing import Any
 
 import torch
@@ -25,15 +26,28 @@ def cast_early(model: nn.Module) -> None:
     Classes are swapped rather than forward methods: a deep copy (peft makes one) keeps them.
     """
     for name, module in model.named_modules():
+        if not is_of_transformers(module):
+            continue
         if _is_rms_norm(module):
-            _mix(_CastNorm if IN_A_LAYER.search(name) else _Norm, module)
+            mix_in(_CastNorm if IN_A_LAYER.search(name) else _Norm, module)
         elif name.endswith("rotary_emb"):
-            _mix(_CastPositions, module)
+            mix_in(_CastPositions, module)
 
 
-def _mix(kind: type, module: nn.Module) -> None:
-    if not isinstance(module, kind):
-        module.__class__ = type(type(module).__name__, (kind, type(module)), {})
+def mix_in(kind: type, module: nn.Module) -> None:
+    """Nothing; from here on the module's class is the same with `kind` before it, by the same name."""
+    own: Any = type(module)
+    module.__class__ = _mixed(kind, own)
+
+
+@cache
+def _mixed(kind: Any, own: Any) -> type:
+    return type(own.__name__, (kind, own), {})
+
+
+def is_of_transformers(module: nn.Module) -> bool:
+    """Whether its class is one of the library's own, whose code is known, and not mixed into yet."""
+    return type(module).__module__.startswith("transformers.models.")
 
 
 class _Norm:
@@ -81,7 +95,8 @@ def _is_rms_norm(module: nn.Module) -> bool:
     if not type(module).__name__.endswith("RMSNorm") or len(weights) != 1 or not isinstance(eps, float):
         return False
     (weight,) = weights
-    if weight is not getattr(module, "weight", None) or weight.dim() != 1 or weight.device.type != "cpu":
+    is_whole = weight.dim() == 1 and weight.numel() > 0 and weight.device.type == "cpu"
+    if weight is not getattr(module, "weight", None) or not is_whole or weight.dtype is not torch.float32:
         return False
     draw = torch.Generator().manual_seed(0)
     x = torch.randn(2, 3, len(weight), generator=draw) * torch.tensor([1.0, eps**0.5])[:, None, None]

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from outweigh.models.attention import RowLayout, TreeLayout
+from outweigh.models.elementwise import is_of_transformers, mix_in
 from outweigh.models.flash import How
 
 LLAMAS = ("LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer", "Qwen3DecoderLayer")
@@ -19,14 +20,15 @@ BERTS = ("BertLayer", "RobertaLayer", "XLMRobertaLayer", "CamembertLayer", "Elec
 
 def quicken(model: nn.Module) -> None:
     """Nothing; from here on the model's layers, if they are of a kind that is known, do in packs on a CPU, or
-    in rows, as much as is needed. Elsewhere they are as they were.
+    in rows, as much as is needed; hooks on modules within them are not all called there. Elsewhere they are
+    as they were.
 
     Classes are swapped rather than forward methods: a deep copy (peft makes one) keeps them.
     """
     for kinds, mixed_in in ((LLAMAS, _PackedLayer), (BERTS, _RowLayer)):
         for module in model.modules():
-            if type(module).__name__ in kinds and not isinstance(module, mixed_in):
-                module.__class__ = type(type(module).__name__, (mixed_in, type(module)), {})
+            if type(module).__name__ in kinds and is_of_transformers(module):
+                mix_in(mixed_in, module)
 
 
 class _RowLayer:
@@ -35,7 +37,8 @@ class _RowLayer:
     def forward(self: Any, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
         """(1, T, H) -> the same; the last layer's is 0 but at texts' first tokens, which alone are read."""
         layout = kwargs.get("layout")
-        if not isinstance(layout, RowLayout) or not _is_last(self.attention.self):
+        is_last = _is_last(self.attention.self) and not torch.compiler.is_compiling()
+        if not isinstance(layout, RowLayout) or not is_last:
             return super().forward(hidden_states, *args, **kwargs)  # type: ignore[misc]
         attended, _ = self.attention(hidden_states, layout=layout)
         first_1SH = self.feed_forward_chunk(attended.index_select(1, layout.firsts))
@@ -48,7 +51,8 @@ class _PackedLayer:
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
         """(1, T, H) -> the same; with `ends_alone` a last layer's is 0 but at each text's last token."""
         layout = kwargs.get("layout")
-        if not isinstance(layout, TreeLayout) or hidden_states.is_cuda or torch.compiler.is_compiling():
+        is_here = hidden_states.device.type == "cpu" and not torch.compiler.is_compiling()
+        if not isinstance(layout, TreeLayout) or not is_here:
             return super().forward(hidden_states, *args, **kwargs)  # type: ignore[misc]
         alone = kwargs.get("ends_alone", False) and _is_last(self.self_attn)  # type: ignore[attr-defined]
         return _forward(self, hidden_states, kwargs["position_embeddings"], layout, alone)
@@ -74,7 +78,9 @@ def _forward(
     found = attend(query.to(value.dtype), key.to(value.dtype), value, how)
     kept_1SH = _plus(kept_1SH, attention.o_proj(found.transpose(1, 2).flatten(2)))
     kept_1SH = _plus(kept_1SH, layer.mlp(layer.post_attention_layernorm(kept_1SH)))
-    return torch.zeros_like(hidden_1TH).index_copy(1, layout.ends, kept_1SH) if ends_alone else kept_1SH
+    if not ends_alone:
+        return kept_1SH
+    return torch.zeros_like(hidden_1TH, dtype=kept_1SH.dtype).index_copy(1, layout.ends, kept_1SH)
 
 
 def _plus(kept: Tensor, more: Tensor) -> Tensor:

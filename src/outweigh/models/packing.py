@@ -181,8 +181,10 @@ def _seen(model: Any, look: Look, packs: Packing | None) -> tuple[Tensor, bool]:
 
 
 def _of_layer(model: nn.Module, layer: nn.Module, forward: Forward) -> tuple[Tensor, bool]:
-    outcome = run_forward(model, layer, forward, looks_inside=True)
-    return outcome.features(), outcome.read.dim() == 2
+    some, every = (
+        run_forward(model, layer, forward, looks_inside=True, every_token=each) for each in (False, True)
+    )
+    return torch.cat([some.features(), every.features()], 1), some.read.dim() == 2
 
 
 def _of_backbone(model: nn.Module, forward: Forward) -> tuple[Tensor, bool]:

@@ -121,7 +121,9 @@ def plain_attention(query: Tensor, key: Tensor, value: Tensor, how: How, pieces:
     Takes (1, heads, Q, D), and keys and values (1, fewer or as many heads, T, D), of which values may have
     another D, which is what it gives: (1, heads, Q, D), 0 after the last piece; in memory (1, Q, heads, D).
     """
-    found: Tensor = _PlainAttention.apply(query, key, value, how.sinks, pieces, how)  # type: ignore[no-untyped-call]
+    # Of a parameter the function would keep all it has computed, for a backward pass that never comes
+    sinks = how.sinks if how.sinks is None or torch.is_grad_enabled() else how.sinks.detach()
+    found: Tensor = _PlainAttention.apply(query, key, value, sinks, pieces, how)  # type: ignore[no-untyped-call]
     return found
 
 

@@ -216,7 +216,9 @@ class PairTrainer(EvaluatingTrainer):
         model, whose devices wait for each other in each, and losses that need the whole step have one."""
         if self.is_sharded or self._needs_step:
             return [batch]
-        return parts(batch, self.pass_tokens, shares=isinstance(self.packs, Trees))
+        # On a GPU `fitting_tokens` divided what a pass takes by all its texts' tokens: so they count here
+        shares = isinstance(self.packs, Trees) and self.args.device.type == "cpu"
+        return parts(batch, self.pass_tokens, shares=shares)
 
     @property
     def _needs_step(self) -> bool:
