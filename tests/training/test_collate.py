@@ -57,3 +57,15 @@ def test_parts_are_of_like_size():
         ]
     )
     assert [len(part["ids"]) for part in parts(batch, 300)] == [160, 160]
+
+
+def test_where_a_forward_shares_a_beginning_counts_once():
+    beginning = list(range(100))
+    examples = [
+        {"response_ids": [[*beginning, 200 + n], [*beginning, 300 + n]], "item": n}
+        | {"response_starts": [100, 100], "ranks": [0.0, 1.0]}
+        for n in range(4)
+    ]
+    batch = Collator({})(examples)
+    assert [len(part["item"]) for part in parts(batch, 210)] == [1, 1, 1, 1]  # 202 tokens each
+    assert [len(part["item"]) for part in parts(batch, 210, shares=True)] == [2, 2]  # 102

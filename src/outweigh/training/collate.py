@@ -57,6 +57,12 @@ def responses(batch: Mapping[str, Any]) -> list[list[int]]:
     return [part.tolist() for part in np.split(batch["ids"], np.cumsum(batch["lengths"])[:-1])]
 
 
+def items_of(batch: Mapping[str, Any]) -> list[list[list[int]]]:
+    """The ids of each item's responses, B lists of them."""
+    texts = iter(responses(batch))
+    return [list(islice(texts, size)) for size in batch["sizes"].tolist()]
+
+
 def parts(batch: Batch, max_tokens: int, *, shares: bool = False) -> list[Batch]:
     """The batch, or parts of like size, of about `max_tokens` and whole items each, the longest items
     together. Where a forward `shares`, what an item's responses have in common at their beginning counts
@@ -64,9 +70,7 @@ def parts(batch: Batch, max_tokens: int, *, shares: bool = False) -> list[Batch]
     size_B, length_R = batch["sizes"], batch["lengths"]
     token_B = np.add.reduceat(length_R, np.cumsum(size_B) - size_B)
     if shares:
-        texts = iter(responses(batch))
-        items = [list(islice(texts, size)) for size in size_B.tolist()]
-        trees = [trees_of(ids, int(tokens)) for ids, tokens in zip(items, token_B, strict=True)]
+        trees = [trees_of(ids, int(tokens)) for ids, tokens in zip(items_of(batch), token_B, strict=True)]
         token_B = np.array([sum(tree.tokens for tree in each) for each in trees])
     places = row_places(token_B, max_tokens)
     if len(places) < 2:

@@ -18,7 +18,7 @@ from outweigh.models.packing import choose_attention
 from outweigh.models.rows import Trees
 from outweigh.objectives.listwise import plackett_luce
 from outweigh.objectives.sources import AUXILIARY, LIVE, OF_STEP, Bound
-from outweigh.training.collate import Batch, Collator, counted, counted_first, parts, responses
+from outweigh.training.collate import Batch, Collator, counted, counted_first, items_of, parts, responses
 from outweigh.training.contrast import Contrast
 from outweigh.training.evaluating import EvaluatingTrainer
 from outweigh.training.memory import fitting_tokens, reserved_bytes
@@ -332,8 +332,7 @@ class PairTrainer(EvaluatingTrainer):
     def _fitting(self, batch: Batch) -> int:
         if self.is_sharded:
             return self.pass_tokens
-        texts, weights = iter(responses(batch)), self.trainable()
-        items = [[next(texts) for _ in range(size)] for size in batch["sizes"]]
+        items, weights = items_of(batch), self.trainable()
         rewards = partial(self.rewards, self.accelerator.unwrap_model(self.model_wrapped))
         # MetaRM holds theta, and two gradients where it measures its change
         reserved = reserved_bytes(weights, self.optimizer, 0 if self.meta is None else 3)
