@@ -40,6 +40,23 @@ def test_four_pairs_by_hand():
     )
 
 
+def test_the_models_of_an_ensemble_say_where_they_are_apart():
+    gap_MB = np.array([[3.0, 1.0, -1.0, 1.0], [1.0, 2.0, 3.0, -5.0], [2.0, 0.0, 1.0, -2.0]])
+    gap = gap_MB.mean(axis=0)  # 2 1 1 -2
+    apart = evaluate_gaps(gap, facts([5, -5, 5, -5]), gap_MB=gap_MB).ensemble
+    assert apart.models == 3
+    assert apart.disputed.value == 3 / 4  # a tie of one model sides with neither
+    assert (apart.accuracy_agreed.value, apart.accuracy_disputed.value) == (1, 2 / 3)
+    # stds are the roots of 2/3, 2/3, 8/3 and 18/3: the one wrong pair has the largest
+    assert apart.spread["0.5"] == pytest.approx((math.sqrt(2 / 3) + math.sqrt(8 / 3)) / 2)
+    assert apart.auroc.value == 1
+    alike = evaluate_gaps(gap, facts([5, -5, 5, -5]), gap_MB=np.stack([gap, 2 * gap])).ensemble
+    assert alike.accuracy_disputed is None and alike.disputed.value == 0
+    assert evaluate_gaps(gap, facts([5, -5, 5, -5]), gap_MB=gap[None]).ensemble is None
+    with pytest.raises(ShapeError, match="gap of model 1"):
+        evaluate_gaps(gap, facts([5, -5, 5, -5]), gap_MB=gap_MB[:, :2])
+
+
 def test_the_unit_of_the_intervals_is_named():
     assert (
         evaluate_gaps(np.ones(60), facts(np.ones(60), prompts=np.arange(60) % 30)).accuracy.unit == "prompt"

@@ -31,6 +31,13 @@ def line(text, label):
     return next(row for row in text.splitlines() if label in row)
 
 
+def test_an_ensemble_has_lines_of_its_own():
+    text = printed(models_table({"a": evaluate_gaps(GAP, FACTS, gap_MB=np.stack([GAP, GAP]))}, title="t"))
+    assert "0.000 [0.000, 0.000]" in line(text, "disputed among them")
+    assert line(text, "accuracy, disputed").split()[-2] == "-"
+    assert "disputed" not in printed(models_table({"a": evaluate_gaps(GAP, FACTS)}, title="t"))
+
+
 def test_an_estimate_is_shown_with_its_interval_and_sign():
     assert shown(Estimate(0.794, 0.7791, 0.8089, "pair", 40, 40)) == "0.794 [0.779, 0.809]"
     assert shown(Estimate(0.02, -0.01, 0.05, "pair", 40, 40), signed=True) == "+0.020 [-0.010, +0.050]"

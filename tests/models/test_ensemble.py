@@ -75,7 +75,11 @@ def test_rows_scored_by_several_models_say_how_far_they_are_apart(members, tmp_p
     assert row["gap"] == pytest.approx(np.mean([r[0] - r[1] for r in each]), abs=1e-6)
     assert row["spread_chosen"] == pytest.approx(abs(each[0][0] - each[1][0]) / 2, abs=1e-6)
     found = outweigh.evaluate(rows * 3, models={"both": name, "one": members[0]})
-    assert set(found["sets"]["pairs"]["evaluation"]) == {"both", "one"}
+    judged = found["sets"]["pairs"]["evaluation"]
+    assert set(judged) == {"both", "one"} and judged["one"].ensemble is None
+    apart = judged["both"].ensemble
+    assert apart.spread["0.5"] == pytest.approx(np.std([r[0] - r[1] for r in each]), abs=1e-6)
+    assert apart.disputed.value == (np.sign(each[0][0] - each[0][1]) != np.sign(each[1][0] - each[1][1]))
 
 
 def test_the_average_of_weights_lies_between_its_members_and_is_one_model(members):

@@ -237,6 +237,7 @@ def test_in_a_run_the_plain_model_votes_first_and_the_probes_are_witness(pairs_f
         (seed,) = re.findall(r"seed: (\d+)\n", (model / "README.md").read_text())
         voters[seed] = model
     assert voters.keys() == {"1", "2"}  # the second voter, and one that saw planted flips; no first
+    assert results["audit"]["voters"] == [str(voters["1"])]
     assert results["audit"]["models"] == 2 and results["audit"]["held_out"]
     table = pq.read_table(tmp_path / "strength.parquet").to_pydict()
     plain = outweigh.RewardModel.load(tmp_path / "plain" / "model", precision="fp32")

@@ -9,13 +9,14 @@ from outweigh.evaluation.results import (
     Calibration,
     CalibrationScores,
     Correlations,
+    Disagreement,
     Distribution,
     Evaluation,
     LengthRow,
     SourceRow,
 )
 from outweigh.metrics.accuracy import correct, longer_wins
-from outweigh.metrics.arrays import FloatArray, IntArray, check_pairs
+from outweigh.metrics.arrays import BoolArray, FloatArray, IntArray, check_pairs
 from outweigh.metrics.calibration import (
     brier,
     cross_fitted,
@@ -26,6 +27,7 @@ from outweigh.metrics.calibration import (
     reliability,
 )
 from outweigh.metrics.correlation import kendall, pearson, spearman
+from outweigh.metrics.detection import auroc
 from outweigh.metrics.intervals import RESAMPLES, Estimate, bootstrap, bootstrap_mean, choose_unit
 
 # Each resample of a rank correlation sorts its pairs anew, which would be most of an evaluation's time.
@@ -42,13 +44,15 @@ def evaluate_gaps(
     *,
     reward_chosen: FloatArray | None = None,
     reward_rejected: FloatArray | None = None,
+    gap_MB: FloatArray | None = None,
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> Evaluation:
     """Everything that a model's gaps (B,) say about it, beside what the rule "the longer one wins" says.
 
     Intervals are by prompt where there are 30 or more prompts, else by pair; each names its unit. Without
-    the rewards themselves only their distribution is left out.
+    the rewards themselves only their distribution is left out. `gap_MB` are the gaps of the M models that the
+    one is made of, where it is made of several.
 
     Raises:
         ShapeError: gaps, rewards and facts are not one value a pair.
@@ -80,6 +84,9 @@ def evaluate_gaps(
         reward=_rewards(gap, reward_chosen, reward_rejected),
         by_source=_by_source(gap, facts, resamples=resamples, seed=seed),
         by_length=_by_length(gap, facts, resamples=resamples, seed=seed),
+        ensemble=None
+        if gap_MB is None or len(gap_MB) < 2
+        else _disagreement(gap, gap_MB, facts.prompt_ids, resamples=resamples, seed=seed),
     )
 
 
@@ -102,8 +109,7 @@ def _correlations(
 ) -> Correlations:
     known = ~np.isnan(other)
     gap, other, unit = gap[known], other[known], choose_unit(prompt_ids[known])
-    fewest, most = RANK_RESAMPLES
-    resamples = min(resamples, max(fewest, min(most, RANKED_PAIRS // len(gap))))
+    resamples = _rank_resamples(len(gap), resamples)
 
     def estimate(measure: Callable[[FloatArray, FloatArray], float | None]) -> Estimate:
         return bootstrap(
@@ -113,16 +119,55 @@ def _correlations(
     return Correlations(spearman=estimate(spearman), kendall=estimate(kendall), pearson=estimate(pearson))
 
 
+def _rank_resamples(pairs: int, resamples: int) -> int:
+    """How many resamples a statistic that sorts the pairs is worth."""
+    fewest, most = RANK_RESAMPLES
+    return min(resamples, max(fewest, min(most, RANKED_PAIRS // pairs)))
+
+
+def _disagreement(
+    gap: FloatArray, gap_MB: FloatArray, prompt_ids: IntArray, *, resamples: int, seed: int
+) -> Disagreement:
+    check_pairs(gap=gap, **{f"gap of model {number}": each for number, each in enumerate(gap_MB, 1)})
+    spread = gap_MB.std(axis=0)
+    disputed = np.ptp(np.sign(gap_MB), axis=0) > 0
+    unit, wrong = choose_unit(prompt_ids), gap < 0
+
+    def accuracy(here: BoolArray) -> Estimate | None:
+        if not here.any():
+            return None
+        own = choose_unit(prompt_ids[here])
+        return bootstrap_mean(correct(gap[here]), own, resamples=resamples, seed=seed)
+
+    return Disagreement(
+        models=len(gap_MB),
+        spread=_quantiles(spread),
+        disputed=bootstrap_mean(disputed.astype(np.float64), unit, resamples=resamples, seed=seed),
+        accuracy_agreed=accuracy(~disputed),
+        accuracy_disputed=accuracy(disputed),
+        auroc=bootstrap(
+            lambda drawn: auroc(spread[drawn], wrong[drawn]),
+            unit,
+            resamples=_rank_resamples(len(gap), resamples),
+            seed=seed,
+        ),
+    )
+
+
+def _quantiles(values: FloatArray) -> dict[str, float]:
+    found = np.quantile(values, QUANTILES)
+    return {f"{q:g}": float(value) for q, value in zip(QUANTILES, found, strict=True)}
+
+
 def _distribution(values: FloatArray) -> Distribution:
     low, high = float(values.min()), float(values.max())
     if high - low < 1e-9 * max(1.0, abs(low), abs(high)):  # too little for as many bins
         low, high = low - 0.5, high + 0.5
     counts, edges = np.histogram(values, bins=HISTOGRAM_BINS, range=(low, high))
-    quantiles = np.quantile(values, QUANTILES)
     return Distribution(
         mean=float(values.mean()),
         std=float(values.std()),
-        quantiles={f"{q:g}": float(value) for q, value in zip(QUANTILES, quantiles, strict=True)},
+        quantiles=_quantiles(values),
         counts=tuple(int(count) for count in counts),
         edges=tuple(float(edge) for edge in edges),
     )

@@ -78,6 +78,21 @@ class LengthRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Disagreement:
+    """How far the models of an ensemble are apart on pairs, and whether that tells where they are wrong.
+
+    A pair is disputed where not all of them put the same response first.
+    """
+
+    models: int
+    spread: Mapping[str, float]  # quantiles over the pairs of the population std of the models' gaps
+    disputed: Estimate  # share of the pairs
+    accuracy_agreed: Estimate | None  # the ensemble's; None where there is no such pair
+    accuracy_disputed: Estimate | None
+    auroc: Estimate  # chance that the spread of a pair put the wrong way is above that of one put right
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluation:
     """One model on one set of pairs."""
 
@@ -95,6 +110,7 @@ class Evaluation:
     reward: Distribution | None  # chosen and rejected together
     by_source: tuple[SourceRow, ...]
     by_length: tuple[LengthRow, ...]
+    ensemble: Disagreement | None = None  # None of a single model
 
     def to_dict(self) -> dict[str, Any]:
         """The same, as plain dicts, lists and numbers."""

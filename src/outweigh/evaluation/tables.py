@@ -92,7 +92,17 @@ def _lines(evaluation: Evaluation) -> dict[str, str]:
         lines[f"gap and {name}, Spearman"] = shown(correlations.spearman, signed=True)
         lines[f"gap and {name}, Kendall"] = shown(correlations.kendall, signed=True)
         lines[f"gap and {name}, Pearson"] = shown(correlations.pearson, signed=True)
+    if (apart := evaluation.ensemble) is not None:
+        lines[f"{apart.models} models, gaps' spread, median"] = f"{apart.spread['0.5']:.3g}"
+        lines["disputed among them"] = shown(apart.disputed)
+        lines["accuracy, not disputed"] = _shown(apart.accuracy_agreed)
+        lines["accuracy, disputed"] = _shown(apart.accuracy_disputed)
+        lines["spread tells mistakes, AUROC"] = shown(apart.auroc)
     return lines
+
+
+def _shown(estimate: Estimate | None) -> str:
+    return NONE if estimate is None else shown(estimate)
 
 
 def _unit(estimate: Estimate) -> str:

@@ -61,16 +61,19 @@ class Ensemble(Scorer):
         self.combine = combine
         self.penalty = penalty
 
-    def score_with_spread(self, texts: Sequence[tuple[Text, Text]]) -> tuple[np.ndarray, np.ndarray]:
-        """Reward of each (prompt, response), and the std over the models, float64 (N,) each."""
+    def score_each(self, texts: Sequence[tuple[Text, Text]]) -> np.ndarray:
+        """Reward of each (prompt, response) by each member, at one level, float64 (M, N)."""
         levels = [member.origin.level if member.origin else 0.0 for member in self.members]
         each = zip(self.members, levels, strict=True)
-        reward_MN = np.stack([member.score_texts(texts) - level for member, level in each])
-        return COMBINE[self.combine](reward_MN, self.penalty), reward_MN.std(axis=0)
+        return np.stack([member.score_texts(texts) - level for member, level in each])
+
+    def combined(self, reward_MN: np.ndarray) -> np.ndarray:
+        """The ensemble's rewards (N,), where its members give these."""
+        return COMBINE[self.combine](reward_MN, self.penalty)
 
     def score_texts(self, texts: Sequence[tuple[Text, Text]]) -> np.ndarray:
         """Reward of each (prompt, response), float64 (N,)."""
-        return self.score_with_spread(texts)[0]
+        return self.combined(self.score_each(texts))
 
 
 def averaged(members: Sequence[Scorer]) -> RewardModel:

@@ -45,9 +45,13 @@ class Scorer(ABC):
     def score_texts(self, texts: Sequence[tuple[Text, Text]]) -> np.ndarray:
         """Reward of each (prompt, response), float64 (N,)."""
 
-    def score_with_spread(self, texts: Sequence[tuple[Text, Text]]) -> tuple[np.ndarray, np.ndarray | None]:
-        """The rewards, and how far several models are apart on each, (N,); None of a single model."""
-        return self.score_texts(texts), None
+    def score_each(self, texts: Sequence[tuple[Text, Text]]) -> np.ndarray:
+        """Reward of each (prompt, response) by each of the M models that it is made of, float64 (M, N)."""
+        return self.score_texts(texts)[None]
+
+    def combined(self, reward_MN: np.ndarray) -> np.ndarray:
+        """Its own rewards (N,), where its models give these."""
+        return np.asarray(reward_MN[0])
 
     def score(self, prompts: Sequence[Messages | None], responses: Sequence[Messages]) -> np.ndarray:
         """Reward of each response to its prompt, float64 (N,); prompts and responses are strings or messages.
@@ -69,19 +73,24 @@ class Scorer(ABC):
         )
 
     def score_pairs(self, pairs: PairSet) -> tuple[np.ndarray, np.ndarray]:
-        """Rewards of the chosen and of the rejected responses, float64 (B,) each.
+        """Rewards of the chosen and of the rejected responses, float64 (B,) each."""
+        chosen_MB, rejected_MB = self.score_pairs_each(pairs)
+        return self.combined(chosen_MB), self.combined(rejected_MB)
+
+    def score_pairs_each(self, pairs: PairSet) -> tuple[np.ndarray, np.ndarray]:
+        """Rewards of the chosen and of the rejected responses by each of its models, float64 (M, B) each.
 
         A text that several pairs share is scored once.
         """
-        chosen: list[float] = []
-        rejected: list[float] = []
+        chosen: list[np.ndarray] = []
+        rejected: list[np.ndarray] = []
         for start in range(0, len(pairs), CHUNK):
             part = pairs.select(range(start, min(start + CHUNK, len(pairs))))
             texts = {(pair.prompt, side) for pair in part for side in (pair.chosen, pair.rejected)}
-            rewards = dict(zip(texts, self.score_texts(list(texts)), strict=True))
+            rewards = dict(zip(texts, self.score_each(list(texts)).T, strict=True))
             chosen.extend(rewards[pair.prompt, pair.chosen] for pair in part)
             rejected.extend(rewards[pair.prompt, pair.rejected] for pair in part)
-        return np.array(chosen), np.array(rejected)
+        return np.stack(chosen, axis=1), np.stack(rejected, axis=1)
 
 
 class RewardModel(Scorer):

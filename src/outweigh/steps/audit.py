@@ -118,6 +118,7 @@ def summary(found: Audit, config: AuditConfig, asked: Asked, pairs: PairSet) -> 
         "method": "voters" if config.votes.voters else config.votes.method,
         "backbone": asked.backbone,
         "models": found.voters,
+        "voters": list(asked.votes.models),
         "vote": config.votes.vote,
         "unit": asked.fold_unit,
         "held_out": found.held_out,

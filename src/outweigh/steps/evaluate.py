@@ -71,10 +71,17 @@ def evaluate(
 
 def judged(model: Scorer, pairs: PairSet, *, seed: int, grade: str | None = None) -> Judged:
     """The model's evaluation on the pairs."""
-    chosen, rejected = model.score_pairs(pairs)
+    chosen_MB, rejected_MB = model.score_pairs_each(pairs)
+    chosen, rejected = model.combined(chosen_MB), model.combined(rejected_MB)
     gap = chosen - rejected
-    facts = PairFacts.of(pairs, grade)
-    found = evaluate_gaps(gap, facts, reward_chosen=chosen, reward_rejected=rejected, seed=seed)
+    found = evaluate_gaps(
+        gap,
+        PairFacts.of(pairs, grade),
+        reward_chosen=chosen,
+        reward_rejected=rejected,
+        gap_MB=chosen_MB - rejected_MB,
+        seed=seed,
+    )
     return Judged(found, gap)
 
 

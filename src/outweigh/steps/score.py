@@ -50,10 +50,10 @@ def score_groups(
     model: Scorer, groups: Sequence[Sequence[tuple[Text, Text]]]
 ) -> list[tuple[FloatArray, FloatArray | None]]:
     """Rewards (K,) of each group's K texts, and their spreads where there are several models; all at once."""
-    reward, spread = model.score_with_spread([text for each in groups for text in each])
+    reward_MN = model.score_each([text for each in groups for text in each])
     ends = np.cumsum([len(each) for each in groups])[:-1]
-    spreads = [None] * len(groups) if spread is None else np.split(spread, ends)
-    return list(zip(np.split(reward, ends), spreads, strict=True))
+    spreads = [None] * len(groups) if len(reward_MN) == 1 else np.split(reward_MN.std(axis=0), ends)
+    return list(zip(np.split(model.combined(reward_MN), ends), spreads, strict=True))
 
 
 def row_texts(raw: RawRow, parse: Any = None) -> list[tuple[Text, Text]]:

@@ -82,7 +82,8 @@ def full_votes(
                 gap_MB[panel.numbers.index(0)] = panel.first_gap_B
             for voter in voters:
                 gap_MB[voter.row, voter.judges] = _gaps(pairs, voter)
-            found.append(Votes(gap_MB, np.full(gap_MB.shape, fold_B is not None)))
+            models = tuple(str(voter.place / "model") for voter in voters) if folder else ()
+            found.append(Votes(gap_MB, np.full(gap_MB.shape, fold_B is not None), models=models))
     return found
 
 
@@ -153,4 +154,4 @@ def model_votes(pairs: PairSet, models: Sequence[str]) -> Votes:
     for model in models:
         chosen, rejected = RewardModel.load(model).score_pairs(pairs)
         gaps.append(chosen - rejected)
-    return voters_votes(np.stack(gaps))
+    return replace(voters_votes(np.stack(gaps)), models=tuple(models))

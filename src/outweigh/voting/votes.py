@@ -23,6 +23,7 @@ class Votes:
     unseen_MB: NDArray[np.bool_]  # True where the voter was not trained on the pair's label
     epoch_gap_EB: FloatArray | None = None  # mean gap over voters after each epoch; None: voters came trained
     witness_B: FloatArray | None = None  # strength by others, that had not seen the label; None: no others
+    models: tuple[str, ...] = ()  # where the reward models lie that voted, if they are kept
 
     def __post_init__(self) -> None:
         shape = self.gap_MB.shape
