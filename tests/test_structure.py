@@ -1,6 +1,7 @@
 """The house's rules, held by tests: where imports point, how long files may be, what is public."""
 
 import ast
+import pkgutil
 import re
 import subprocess
 import sys
@@ -88,6 +89,21 @@ def test_the_help_of_each_verb_loads_no_torch(verb):
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert f"usage: outweigh {verb}" in done.stdout
+
+
+def test_each_method_of_the_papers_names_functions_and_tests_that_are_there():
+    lines = (ROOT / "docs" / "papers.md").read_text(encoding="utf-8").splitlines()
+    rows = [
+        line.strip("| ").split(" | ") for line in lines if line.startswith("| ") and line.count(" | ") == 4
+    ]
+    assert len(rows) > 50
+    for method, _, functions, tests, _ in rows[1:]:
+        named = re.findall(r"`((?:\w+\.)+\w+)", functions)
+        assert named or functions.startswith(("the same", "policies", "`pairwise_loss", "`cap:")), method
+        for name in named:
+            pkgutil.resolve_name(f"outweigh.{name}")
+        paths = re.findall(r"`([^`]+)`", tests)
+        assert paths and all((ROOT / "tests" / path).is_file() for path in paths), method
 
 
 def test_every_verb_has_its_file_and_every_file_its_verb():
