@@ -161,9 +161,11 @@ class Scripted(BaseHTTPRequestHandler):
         with self.server.lock:
             self.server.under_way -= 1
         if script is None:
-            self._send(200, self.server.answer(body))
-        elif str(script).startswith("wait "):
+            script = self.server.answer(body)
+        if str(script).startswith("wait "):
             self._send(429, b"", Retry_After=script.removeprefix("wait "))
+        elif str(script).startswith("moved to "):
+            self._send(301, b"", Location=script.removeprefix("moved to "))
         elif script == "hang up":
             self.connection.close()
         elif isinstance(script, tuple):

@@ -67,7 +67,8 @@ def test_responses_that_are_cut_where_the_first_policy_ended_are_long_whatever_t
 def test_diversity_is_the_share_of_distinct_neighbouring_words():
     assert diversity(["a b c", "a b c"]) == 0.5
     assert diversity(["a b c", "c b a"]) == 1.0
-    assert diversity(["one", ""]) == 1.0
+    assert diversity(["one", ""]) == 1.0 == diversity([])
+    assert diversity(["yes"] * 4) == diversity([""] * 4) == diversity(["\u597d\u7684"] * 4) == 0.25
 
 
 def test_answers_come_back_from_their_file():

@@ -1,5 +1,6 @@
 """An OpenAI-compatible server, real and on loopback: asked well, slow, busy, broken."""
 
+import math
 import time
 
 import numpy as np
@@ -109,7 +110,8 @@ def test_what_is_interrupted_asks_nothing_more(server):
     [
         ((401, {"error": "no such key"}), r"answers 401, .*no such key.* Is the key right\?"),
         ((200, b"<html>Welcome</html>"), r"want a JSON object. Is it its /v1\?"),
-        ({"choices": []}, "want a completion with choices"),
+        ({"choices": None}, "want a completion with choices"),
+        ("moved to http://elsewhere/v1", "has moved to http://elsewhere/v1. Name that"),
         ({"choices": [{"text": "old protocol"}]}, "want message.content and finish_reason"),
     ],
 )
@@ -117,6 +119,41 @@ def test_an_answer_that_is_none_says_what_came(server, answer, said):
     server.script = [answer]
     with pytest.raises(ServerError, match=said):
         list(policy(server).samples(prompts(1), 0))
+
+
+@pytest.mark.parametrize("said", [None, [], [{"token": "a"}], [{"logprob": None}], [{"logprob": -math.inf}]])
+@pytest.mark.parametrize(
+    "usage", [{}, {"usage": None}, {"usage": [1]}, {"usage": {"completion_tokens": "1"}}]
+)
+def test_what_a_server_does_not_tell_of_an_answer_is_unknown(said, usage, server):
+    choice = {"message": {"content": "Yes."}, "finish_reason": "stop", "logprobs": {"content": said}}
+    server.script = [{"choices": [choice], **usage}]
+    ((sample,),) = policy(server).samples(prompts(1), 0)
+    known = sum(token["logprob"] for token in said) if said == [] else None
+    assert sample == ("Yes.", None if said is None else len(said), True, known)
+
+
+def test_a_server_that_lets_few_through_and_names_its_wait_answers_all(server):
+    whole, let_through = server.answer, [0.0]
+
+    def answer(body):
+        with server.lock:
+            now = time.monotonic()
+            if now < let_through[0]:
+                return "wait 0.05"
+            let_through[0] = now + 0.04
+        return whole(body)
+
+    server.answer = answer
+    found = list(policy(server, retries=1, concurrency=6).samples(prompts(12), 0))
+    assert [each[0].text for each in found] == [f"answer to question {number}" for number in range(12)]
+    assert len(server.asked) > 12
+
+
+def test_an_answer_without_choices_is_a_refusal(server):
+    server.script = [{"choices": []}]
+    (found,) = policy(server).samples(prompts(1), 0)
+    assert "gave no answer" in found.reason
 
 
 def test_an_answer_without_content_is_a_refusal(server):

@@ -2,6 +2,7 @@
 
 import importlib.util
 import inspect
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -116,6 +117,20 @@ def test_verl_gets_the_score_of_one_solution(model, named):
     assert same == pytest.approx(found)
     with pytest.raises(DataError, match="extra_info has no 'prompt', got index"):
         compute_score("mine", RESPONSES[0], None, {"index": 0})
+
+
+def test_from_many_threads_each_text_gets_its_own_reward(model):
+    texts = ["e" * length for length in range(1, 33)]
+    alone = RewardModel.load(model)
+    expected = [alone.score(PROMPTS[:1], [text])[0] for text in texts]
+    with ThreadPoolExecutor(8) as threads:
+        found = threads.map(
+            lambda text: verl.compute_score("mine", text, None, {"prompt": PROMPTS[0]}, model=str(model)),
+            texts * 4,
+        )
+        got = [each["score"] for each in found]
+    assert len({round(each, 6) for each in got}) > 8
+    np.testing.assert_allclose(got, expected * 4, atol=1e-3 * np.ptp(expected))
 
 
 def test_openrlhf_gets_tensors_for_rendered_texts(model, named):

@@ -87,6 +87,29 @@ def test_each_try_without_a_verdict_is_malformed_and_paid_for(server):
     assert (empty.malformed, empty.requests, empty.completion_tokens) == (2 * TRIES, 2 * TRIES, 0)
 
 
+def test_an_answer_that_was_cut_has_no_verdict_and_odd_counts_are_none(server):
+    def cut(body):
+        message = {"message": {"content": "It might be [[A]], but"}, "finish_reason": "length"}
+        return {"choices": [message], "usage": {"prompt_tokens": "many", "completion_tokens": None}}
+
+    told = tally_of(server, cut, matches(1, "cut"))
+    assert (told.malformed, told.first, told.prompt_tokens) == (2 * TRIES, 0, 0)
+
+
+def test_a_broken_answer_on_disk_is_asked_for_again(server):
+    server.answer = saying("[[A]]")
+    judge = ServerJudge(server.url, CALM)
+    before = set(judge.cache.glob("*"))
+    judge.verdicts(matches(1, "broken"))
+    new = set(judge.cache.glob("*")) - before
+    assert len(new) == 2
+    for file, broken in zip(new, ("", '{"said": 1}'), strict=True):
+        file.write_text(broken)
+    again = ServerJudge(server.url, CALM)
+    assert again.verdicts(matches(1, "broken")) == [0.5]
+    assert (again.tally.requests, again.tally.cached) == (2, 0)
+
+
 def test_what_failed_is_no_request(server):
     server.script = [(400, b"too long")] * 8
     judge = ServerJudge(server.url, CALM)

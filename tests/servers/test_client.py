@@ -31,6 +31,14 @@ def test_a_key_is_sent_without_the_line_break_that_a_file_gave_it(server, monkey
     assert [key for _, key, _ in server.asked] == ["Bearer secret", "Bearer other"]
 
 
+def test_a_key_is_sent_whatever_the_users_netrc_says(server, monkeypatch, tmp_path):
+    (tmp_path / "netrc").write_text("default login me password secret\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("SOME_KEY", "key")
+    asked(server)
+    assert [key for _, key, _ in server.asked] == ["Bearer key"]
+
+
 @pytest.mark.parametrize("key", ["sec\nret", "secr\u20act", "secr\u00e9t"])
 def test_what_can_be_no_key_is_refused_by_the_name_of_its_variable(key, server, monkeypatch):
     monkeypatch.setenv("SOME_KEY", key)

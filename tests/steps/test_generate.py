@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import outweigh
 from outweigh.errors import ConfigError, DataError, OutweighError, ServerError
 from outweigh.generation.config import SamplingConfig
 from outweigh.servers.config import ServerConfig
+from outweigh.steps.generate import _opened
 
 SHORT = SamplingConfig(n=2, max_new_tokens=6)
 
@@ -109,6 +111,36 @@ def test_what_is_unfinished_goes_on_only_with_the_same_prompts_and_settings(serv
     assert [row["responses"][0] for row in read(out)] == [
         f"answer to Name prime number {number}." for number in range(5)
     ]
+
+
+def test_two_runs_do_not_write_one_file(server, tmp_path):
+    out = tmp_path / "made.jsonl"
+    other = _opened(tmp_path / "made.jsonl.unfinished", "identity", 1, False)
+    with other, pytest.raises(ConfigError, match="another run is writing it"):
+        outweigh.generate(asked(2), policy=server.url, out=out, config=SHORT, resume=True)
+    assert not out.exists()
+
+
+def test_neither_the_data_nor_a_folder_is_written_over(server, tmp_path):
+    data = write(tmp_path / "asked.jsonl", asked(1))
+    with pytest.raises(ConfigError, match="is what is read"):
+        outweigh.generate(data, policy=server.url, out=data)
+    (tmp_path / "folder.jsonl").mkdir()
+    with pytest.raises(ConfigError, match="is a folder"):
+        outweigh.generate(data, policy=server.url, out=tmp_path / "folder.jsonl")
+    with pytest.raises(ConfigError, match="is what is read"):
+        outweigh.judge(data, by="gold", out=data)
+    assert not server.asked and read(data) == asked(1)
+
+
+def test_other_weights_by_the_same_name_are_another_policy(tiny_chat, tmp_path):
+    place, out = tmp_path / "policy", tmp_path / "made.jsonl"
+    shutil.copytree(tiny_chat, place)
+    outweigh.generate(asked(1), policy=place, out=out, config=SHORT)
+    assert outweigh.generate(asked(1), policy=place, out=out, config=SHORT, resume=True)["already_there"]
+    (place / "model.safetensors").write_bytes((place / "model.safetensors").read_bytes() + b" ")
+    with pytest.raises(OutweighError):
+        outweigh.generate(asked(1), policy=place, out=out, config=SHORT, resume=True)
 
 
 def test_the_password_of_a_url_is_in_no_file(server, tmp_path):

@@ -3,6 +3,7 @@ resumed."""
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -127,6 +128,14 @@ def test_a_folder_with_a_run_is_gone_on_with_only_by_the_same_settings(
     assert time.monotonic() - began < 20  # nothing is trained or drawn again
 
 
+def test_a_folder_that_another_command_made_is_left_alone(tiny_chat, judge, tmp_path):
+    shutil.copytree(tiny_chat, tmp_path / "policy")
+    config = RLConfig(policy=str(tmp_path / "policy"), **QUICK)
+    with pytest.raises(ConfigError, match="holds what another command made"):
+        outweigh.align_rl(PROMPTS, reward_model=judge, out=tmp_path, config=config)
+    assert [each.name for each in tmp_path.iterdir()] == ["policy"]
+
+
 def test_a_run_killed_within_a_round_goes_on_to_its_end(tiny_chat, judge, tmp_path):
     data = tmp_path / "prompts.jsonl"
     data.write_text("".join(json.dumps({"prompt": f"Say {number}."}) + "\n" for number in range(44)))
@@ -186,6 +195,7 @@ def test_a_reward_that_wants_a_letter_is_raised(tiny_chat, tmp_path, monkeypatch
             return np.array([10.0 * each.count("e") / max(1, len(each)) for each in said])
 
     monkeypatch.setattr(rl, "load_scorer", lambda name: LikesE())
+    monkeypatch.setattr(rl, "_weights", lambda name: [])
     quick = QUICK | {"n": 8, "device_responses": 32, "epochs": 15.0, "learning_rate": 5e-3, "eval_n": 16}
     config = RLConfig(policy=str(tiny_chat), method="full", kl=0.0, **quick)
     found = outweigh.align_rl(PROMPTS, reward_model="rule", out=tmp_path / "out", config=config)
@@ -287,6 +297,7 @@ def test_where_no_round_has_more_gold_than_the_start_no_policy_is_kept(tiny_chat
             return self.sign * np.array([each[1][0].content.count("e") for each in texts], dtype=np.float64)
 
     monkeypatch.setattr(rl, "load_scorer", lambda name: Says(-1.0 if name == "gold" else 1.0))
+    monkeypatch.setattr(rl, "_weights", lambda name: [])
     quick = QUICK | {"n": 8, "device_responses": 32, "epochs": 10.0, "learning_rate": 5e-3, "eval_n": 16}
     config = RLConfig(policy=str(tiny_chat), method="full", kl=0.0, **quick)
     found = outweigh.align_rl(

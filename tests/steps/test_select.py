@@ -110,6 +110,7 @@ def test_one_candidate_each_is_kept_without_a_curve(tmp_path):
         ({"prompt": "p", "responses": ["a", "b"], "gold": [1]}, "row 2: 'gold' has 1 values for 2 responses"),
         ({"prompt": "p", "responses": ["a", None]}, r"row 2: 'responses\[1\]' is null"),
         ({"prompt": "p", "answers": ["a"]}, "row 2: no column 'responses'"),
+        ({"prompt": "p", "responses": ["a", "b"], "by": float("nan")}, "row 2: can't be written as JSON"),
     ],
 )
 def test_a_bad_row_is_named_or_skipped_and_counted(row, said, tmp_path):

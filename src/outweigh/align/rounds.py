@@ -97,9 +97,10 @@ ALARMS = {
 
 
 def diversity(responses: Sequence[str]) -> float:
-    """Distinct pairs of neighbouring words over all such pairs in the responses to one prompt; 1 of none."""
-    words = [response.split() for response in responses]
-    pairs = [pair for each in words for pair in pairwise(each)]
+    """Distinct pairs of neighbouring words over all such pairs in the responses to one prompt, where one of
+    a word or none is a pair by itself. 1 of no response."""
+    words = [tuple(response.split()) for response in responses]
+    pairs = [pair for each in words for pair in (pairwise(each) if len(each) > 1 else [each])]
     return len(set(pairs)) / len(pairs) if pairs else 1.0
 
 

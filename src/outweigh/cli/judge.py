@@ -42,9 +42,9 @@ def main(arguments: Sequence[str]) -> None:
 
     if told.common.dry_run:
         plan = planned_judging(told.data, told.against, by=told.by)
-        return show(
-            told.common, plan, [f"{plan['matches']:,} pairs of responses, {plan['asked']:,} questions."]
-        )
+        again = " Those whose answer has no verdict are asked again, twice at most." if plan["asked"] else ""
+        said = f"{plan['matches']:,} pairs of responses, {plan['asked']:,} questions.{again}"
+        return show(told.common, plan, [said])
     results = judge(
         told.data,
         told.against,

@@ -1,5 +1,6 @@
 """How responses are drawn. Imports nothing heavy: --help reads it."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,7 +31,7 @@ class SamplingConfig:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ConfigError(f"{name}: got {value}, want {least} or more.")
-        if self.temperature < 0 or not 0 < self.top_p <= 1:
+        if not 0 <= self.temperature < math.inf or not 0 < self.top_p <= 1:
             raise ConfigError(
                 f"got temperature {self.temperature} and top_p {self.top_p}, want 0 or more and a "
                 "probability above 0."

@@ -1,5 +1,6 @@
 """A policy behind an OpenAI-compatible server: several prompts at a time."""
 
+import math
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -33,8 +34,10 @@ class ChatServer(Server):
         """
         body = {"model": self.model, "messages": list(messages), **options}
         found = self.asked("POST", "/chat/completions", stopped=stopped, json=body)
-        if not isinstance(found.get("choices"), list) or not found["choices"]:
+        if not isinstance(found.get("choices"), list):
             raise ServerError(f"{self.url}: got {str(found)[:SHOWN]}, want a completion with choices.")
+        if not found["choices"]:
+            raise ServerRefusal(f"{self.url}: gave no answer, {str(found)[:SHOWN]}.")
         return found
 
 
@@ -80,8 +83,7 @@ class ServedPolicy(Sampler):
         try:
             text, reason = choice["message"]["content"], choice["finish_reason"]
             said = (choice.get("logprobs") or {}).get("content")
-            logprob = None if said is None else float(sum(token["logprob"] for token in said))
-            used = answer["usage"]["completion_tokens"] if len(answer["choices"]) == 1 else None
+            usage = answer.get("usage") if len(answer["choices"]) == 1 else None
         except (TypeError, KeyError, AttributeError):
             raise ServerError(
                 f"{self.server.url}: got the choice {str(choice)[:SHOWN]}, want message.content and "
@@ -91,5 +93,15 @@ class ServedPolicy(Sampler):
             raise ServerRefusal(
                 f"{self.server.url}: got the content {text!r}, want a string. Was it cut while it thought?"
             )
-        tokens = len(said) if said is not None else used
-        return Sample(text, tokens, reason != "length", logprob)
+        used = usage.get("completion_tokens") if isinstance(usage, Mapping) else None
+        tokens = len(said) if isinstance(said, list) else used if isinstance(used, int) else None
+        return Sample(text, tokens, reason != "length", _logprob(said))
+
+
+def _logprob(said: Any) -> float | None:
+    """The sum over the tokens that a server tells of; None where it does not tell it of each, as a number."""
+    try:
+        total = float(sum(token["logprob"] for token in said))
+    except (TypeError, KeyError, ValueError):
+        return None
+    return total if math.isfinite(total) else None

@@ -1,6 +1,7 @@
 """A reward model: texts in, rewards out."""
 
 import json
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -116,6 +117,7 @@ class RewardModel(Scorer):
     ) -> None:
         self.device = torch.device(device) if device else default_device()
         self.model = model.to(self.device).eval()
+        self._turn = threading.Lock()  # what a pass reads within the model it hooks into it
         self.tokenizer = tokenizer
         self.tokens = tokens or TokenConfig(max_tokens=_longest(model, tokenizer))
         self.renderer = Renderer(tokenizer, self.tokens.template)
@@ -160,7 +162,7 @@ class RewardModel(Scorer):
     def score_ids(self, ids: Sequence[Sequence[int]]) -> np.ndarray:
         """Reward of each text given as token ids, float64 (N,)."""
         dtype = autocast_dtype(self.device, self.precision)
-        with torch.autocast(self.device.type, dtype=dtype) if dtype else nullcontext():
+        with self._turn, torch.autocast(self.device.type, dtype=dtype) if dtype else nullcontext():
             found = read_texts(
                 self.model,
                 reward_layer(self.model),

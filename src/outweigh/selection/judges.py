@@ -5,8 +5,9 @@ import json
 import re
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from outweigh.data.cache import cache_folder
@@ -167,25 +168,40 @@ class ServerJudge(Judge):
         options["seed"] = attempt
         identity = json.dumps([self.server.url, self.server.model, messages, options])
         file = self.cache / f"{hashlib.sha256(identity.encode()).hexdigest()[:40]}.json"
-        if file.exists():
+        if (kept := _kept(file)) is not None:
             with self.tally.lock:
                 self.tally.cached += 1
-            return str(json.loads(file.read_text())["said"])
+            return kept
         answer = self.server.complete(messages, stopped, **options)
         choice = answer["choices"][0]
         message = choice.get("message") if isinstance(choice, dict) else None
         said = message.get("content") if isinstance(message, dict) else None
-        usage = answer.get("usage") or {}
         with self.tally.lock:
             self.tally.requests += 1
-            self.tally.prompt_tokens += int(usage.get("prompt_tokens") or 0)
-            self.tally.completion_tokens += int(usage.get("completion_tokens") or 0)
-        if not isinstance(said, str):
+            self.tally.prompt_tokens += _tokens(answer, "prompt_tokens")
+            self.tally.completion_tokens += _tokens(answer, "completion_tokens")
+        if not isinstance(said, str) or choice.get("finish_reason") == "length":  # cut before its last line
             return ""
         if VERDICT.search(said):
             with replaced_whole(file) as out:
                 out.write(json.dumps({"said": said}).encode())
         return said
+
+
+def _kept(file: Path) -> str | None:
+    """The answer that lies there; None where none does, or a broken one."""
+    try:
+        said = json.loads(file.read_text(encoding="utf-8"))["said"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return said if isinstance(said, str) else None
+
+
+def _tokens(answer: Mapping[str, Any], name: str) -> int:
+    """What a server counts of its answer; 0 where it does not say."""
+    usage = answer.get("usage")
+    count = usage.get(name) if isinstance(usage, Mapping) else None
+    return count if isinstance(count, int) else 0
 
 
 def _agreed(one: float | ServerRefusal | None, other: float | ServerRefusal | None) -> float | None:

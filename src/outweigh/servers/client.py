@@ -11,20 +11,23 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from email.utils import parsedate_to_datetime
+from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
 
 import requests
 from requests.adapters import HTTPAdapter
+from requests.utils import get_auth_from_url
 
 from outweigh.errors import ConfigError, ServerError, ServerRefusal
 from outweigh.servers.config import ServerConfig, masked
 
 logger = logging.getLogger(__name__)
 
-BUSY = (408, 409, 429, 500, 502, 503, 504)  # answers that may be other ones a moment later
+BUSY = (408, 409, 429)  # and from 500 on: answers that may be other ones a moment later
 REFUSALS = (400, 413, 422)  # answers that are of this request, and will be the same again
 LONGEST, LONG = 600.0, 30.0  # seconds of a wait for the next try: at most, and from where a line tells of it
+SHORTEST = 0.1  # and at least, of a wait that a server names, as it is counted
 SHOWN = 200  # characters of a server's answer in a message
 
 Asked = TypeVar("Asked")
@@ -45,8 +48,9 @@ class Server:
         self.config = config
         self.advice = advice
         self.session = requests.Session()
-        if told := _key(config.key or key):
-            self.session.headers["Authorization"] = f"Bearer {told}"
+        told = _key(config.key or key)
+        if told and get_auth_from_url(url) == ("", ""):  # as auth, or ~/.netrc would take its place
+            self.session.auth = partial(_with_key, told)
         adapter = HTTPAdapter(pool_maxsize=config.concurrency)
         self.session.mount("http://", adapter)
         self.session.mount("https://", adapter)
@@ -64,6 +68,8 @@ class Server:
             ServerError: it can't be reached, answers with something else than an object, or is given up.
         """
         answer = self._tried(method, path, stopped or threading.Event(), **how)
+        if answer.is_redirect:  # which would turn a POST into a GET
+            raise ServerError(f"{self.url}: has moved to {masked(answer.headers['Location'])}. Name that.")
         if not answer.ok:
             said = f"{self.url}: answers {answer.status_code}, {' '.join(answer.text.split())[:SHOWN]!r}."
             if answer.status_code in REFUSALS:
@@ -126,28 +132,38 @@ class Server:
             pool.shutdown(wait=False, cancel_futures=True)
 
     def _tried(self, method: str, path: str, stopped: threading.Event, **how: Any) -> requests.Response:
-        """The server's answer, asked for again while it is busy or can't be reached, after the wait that it
-        names (LONGEST seconds at most), or one that doubles."""
-        for attempt in range(self.config.retries + 1):
-            if self._pace.wait(stopped):
-                break
-            last = attempt == self.config.retries
-            seconds = None
+        """The server's answer, asked for again while it is busy or can't be reached: after a wait that
+        doubles, or the one that it names, in which nothing else is asked and which is no try while all that
+        it named are LONGEST seconds or less."""
+        tries, named_seconds = 0, 0.0
+        while not self._pace.wait(stopped):
+            last, named = tries >= self.config.retries, None
             try:
                 answer = self.session.request(
-                    method, self._address + path, timeout=self.config.timeout, **how
+                    method,
+                    self._address + path,
+                    timeout=self.config.timeout,
+                    allow_redirects=False,
+                    **how,
                 )
-                if answer.status_code not in BUSY or last:
+                if answer.status_code not in BUSY and answer.status_code < 500:
                     return answer
-                seconds = _wait_named(answer.headers.get("Retry-After", ""))
+                named = _wait_named(answer.headers.get("Retry-After", ""))
+                named_seconds += math.inf if named is None else max(named, SHORTEST)
+                if self.config.retries and named is not None and named_seconds <= LONGEST:
+                    self._pace.hold(self._told(named))
+                    continue
+                if last:
+                    return answer
             except requests.RequestException as error:
                 if last:
                     reason = masked(getattr(error.args[0], "reason", error) if error.args else error)
                     raise ServerError(
                         f"{self.url}: can't be asked ({reason[:SHOWN]}). Is it running?"
                     ) from None
-            if stopped.wait(self._told(min(2.0**attempt if seconds is None else seconds, LONGEST))):
+            if stopped.wait(self._told(min(2.0**tries if named is None else named, LONGEST))):
                 break
+            tries += 1
         raise ServerError(f"{self.url}: asking was given up.")
 
     def _told(self, seconds: float) -> float:
@@ -170,6 +186,11 @@ def _key(variable: str) -> str:
     return key
 
 
+def _with_key(key: str, request: requests.PreparedRequest) -> requests.PreparedRequest:
+    request.headers["Authorization"] = f"Bearer {key}"
+    return request
+
+
 def _wait_named(said: str) -> float | None:
     """Seconds that a Retry-After names, by a number or a date; None where it can't be read."""
     try:
@@ -189,6 +210,11 @@ class _Pace:
         self.apart = 60.0 / per_minute if per_minute else 0.0
         self.next = 0.0
         self.lock = threading.Lock()
+
+    def hold(self, seconds: float) -> None:
+        """Nothing; for so long no request begins."""
+        with self.lock:
+            self.next = max(self.next, time.monotonic() + seconds)
 
     def wait(self, stopped: threading.Event) -> bool:
         """Returns when the next request may begin; true at once where it has been stopped."""

@@ -1,11 +1,12 @@
 """`outweigh generate`: prompts in, n sampled responses to each out; what is done stays done."""
 
+import fcntl
 import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -19,9 +20,10 @@ from outweigh.generation.config import SamplingConfig
 from outweigh.generation.local import LocalPolicy
 from outweigh.generation.samples import Refused, Sample, Sampler
 from outweigh.generation.server import ServedPolicy
+from outweigh.models.features import checkpoint_identity
 from outweigh.progress import progress
 from outweigh.servers.config import ServerConfig, is_server, masked
-from outweigh.steps.record import headed, peak_memory
+from outweigh.steps.record import check_apart, headed, peak_memory
 
 REFUSED = "outweigh: refused"  # in the unfinished file, in place of a row
 TRIED = 16  # tokens of the answers that a dry run times
@@ -57,18 +59,19 @@ def generate(
 
     Raises:
         DataError: a row has no prompt or one that the policy can't take, and `on_bad_rows` is error.
-        ConfigError: there is an unfinished file and no `resume`, or what is there is of other prompts or
-            settings.
+        ConfigError: there is an unfinished file and no `resume`, what is there is of other prompts, weights
+            or settings, another run is writing it, or `out` is the data itself.
         ModelError, ServerError: the policy can't be loaded, or does not answer.
     """
     config, path = config or SamplingConfig(), Path(out)
     if not path.name.endswith((".jsonl", ".jsonl.gz")):
         raise ConfigError(f"{path}: rows are written as JSON lines, want a name in .jsonl or .jsonl.gz.")
+    check_apart(path, data)
     unfinished, kept = (path.with_name(f"{path.name}.{each}") for each in ("unfinished", "identity"))
     sampler = _sampler(policy, config, server)
     asked, bad = asked_rows(data, sampler.refusal, on_bad_rows, written=True)
-    served = sampler.server.model if isinstance(sampler, ServedPolicy) else None
-    identity = json.dumps([masked(policy), served, asdict(config), _digest(asked)])
+    model = sampler.server.model if isinstance(sampler, ServedPolicy) else checkpoint_identity(str(policy))
+    identity = json.dumps([masked(policy), model, asdict(config), _digest(asked)])
     if resume and path.exists() and not unfinished.exists():
         _check_finished(path, kept, identity)
         rows = sum(1 for _ in raw_rows(path))
@@ -122,11 +125,12 @@ def planned_generation(
     Raises:
         DataError, ModelError, ServerError: as `generate`.
     """
-    sampler = _sampler(policy, replace(config, max_new_tokens=min(config.max_new_tokens, TRIED)), server)
+    sampler = _sampler(policy, config, server)
     asked, bad = asked_rows(data, sampler.refusal, on_bad_rows, written=True)
     tokens = len(asked) * config.n * config.max_new_tokens
     found = {"rows": len(asked), "bad_rows": bad, "responses": len(asked) * config.n, "tokens": tokens}
     if isinstance(sampler, LocalPolicy):
+        sampler.generation.max_new_tokens = min(config.max_new_tokens, TRIED)
         prompts = [each.prompt for each in asked[: sampler.batch_prompts]]
         started = time.monotonic()
         drawn = sum(sample.tokens or 0 for each in sampler.samples(prompts, 0) for sample in each)
@@ -200,9 +204,13 @@ def _opened(path: Path, identity: str, batch: int, resume: bool) -> Iterator[tup
         raise ConfigError(f"{path}: was left by an unfinished run. Go on with --resume, or remove it.")
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(f"{path}: another run is writing it. Wait for that, or name another.") from None
         file.seek(0)
         told, ends = file.readline(), [file.tell()]
-        if told.endswith(b"\n") and told.decode().strip() != identity:
+        if told.endswith(b"\n") and told.decode(errors="replace").strip() != identity:
             raise ConfigError(
                 f"{path}: is of other prompts, another policy or other settings. Give those again, or remove "
                 "it."
@@ -215,8 +223,9 @@ def _opened(path: Path, identity: str, batch: int, resume: bool) -> Iterator[tup
             ends += [file.tell() for line in iter(file.readline, b"") if line.endswith(b"\n")]
         done = (len(ends) - 1) // batch * batch
         file.truncate(ends[done])
-    with path.open("a", encoding="utf-8") as lines:
-        yield lines, done
+        file.flush()
+        with path.open("a", encoding="utf-8") as lines:
+            yield lines, done
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

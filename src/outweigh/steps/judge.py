@@ -17,7 +17,7 @@ from outweigh.models.reward import Scorer
 from outweigh.selection.judges import TIE, GoldJudge, Judge, Match, ModelJudge, ServerJudge
 from outweigh.selection.winrate import agreement, win_rate
 from outweigh.servers.config import ServerConfig, is_server, masked, serves_rewards
-from outweigh.steps.record import headed, peak_memory
+from outweigh.steps.record import check_apart, headed, peak_memory
 
 GOLD = "gold"
 MILLION = 1_000_000
@@ -45,6 +45,8 @@ def judge(
         DataError: a row is not what it should be, no two prompts match, or there is no verdict.
         ModelError, ServerError: the judge can't be loaded, or does not answer.
     """
+    if out is not None:
+        check_apart(Path(out), data, against)
     asked = _judge(by, server or ServerConfig())
     results: dict[str, Any] = headed("judge", seed) | {"by": masked(by)}
     if against is None:
@@ -76,7 +78,7 @@ def judge(
 
 
 def planned_judging(data: Data, against: Data | None = None, *, by: str | Path) -> dict[str, int]:
-    """How many pairs of responses would be judged, and how many questions a server would be asked at most."""
+    """How many pairs of responses would be judged, and how many questions a server would be asked."""
     matches = len(read_pairs(data)) if against is None else len(_matched(data, against)[0])
     return {"matches": matches, "asked": 2 * matches if _chats(by) else 0}
 

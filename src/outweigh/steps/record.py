@@ -77,6 +77,19 @@ def sources(data: Data | PairSet) -> list[dict[str, str]]:
     return found or [{"path": whole, "sha256": content_hash(data)}]
 
 
+def check_apart(out: Path, *data: Data | PairSet | None) -> None:
+    """Nothing, if what is to be written to `out` takes the place of none of the data's files.
+
+    Raises:
+        ConfigError: it is one of them, or a folder.
+    """
+    if out.is_dir():
+        raise ConfigError(f"{out}: is a folder. Name a file.")
+    files = [file for each in data if isinstance(each, str | Path) for file in find_files(each)]
+    if out.exists() and any(out.samefile(file) for file in files):
+        raise ConfigError(f"{out}: is what is read. Name another file.")
+
+
 def peak_memory() -> int:
     """Bytes of memory that this process, or one that it began and has ended, has held at most."""
     who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)

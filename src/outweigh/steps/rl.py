@@ -19,6 +19,7 @@ from outweigh.data.records import Text
 from outweigh.errors import ConfigError, DataError
 from outweigh.generation.asking import Asking
 from outweigh.models.ensemble import load_scorer, members_of
+from outweigh.models.features import checkpoint_identity
 from outweigh.optional import need
 from outweigh.servers.config import is_server, masked
 from outweigh.steps.generate import Asked, asked_rows
@@ -63,6 +64,7 @@ def align_rl(
     prompts, followed, bad = _parted(data, eval, config, on_bad_rows)
     about = {"prompts": len(prompts), "followed": len(followed), "bad_rows": bad, "files": sources(data)}
     settings = asdict(config) | {
+        "weights": [_weights(each) for each in (config.policy, reward_model, gold_model) if each is not None],
         "reward_model": masked(reward_model),
         "gold_model": None if gold_model is None else masked(gold_model),
         "pairs": None if pairs is None else sources(pairs),
@@ -220,6 +222,11 @@ def _kept_apart(prompts: Sequence[Text], config: RLConfig) -> list[Text]:
     return [prompts[place] for place in sorted(places.tolist())]
 
 
+def _weights(name: str | Path) -> list[str]:
+    """What tells other weights by the same name; of a served model that is its name alone."""
+    return [checkpoint_identity(each) for each in members_of(name).names if not is_server(each)]
+
+
 def _same_run(out: Path, settings: dict[str, Any], prompts: Sequence[Any], resume: bool) -> None:
     """Nothing, if the folder is new, or `resume` goes on with the same settings (but more rounds)."""
     asked = {name: value for name, value in settings.items() if name != "rounds"}
@@ -227,6 +234,8 @@ def _same_run(out: Path, settings: dict[str, Any], prompts: Sequence[Any], resum
     file = out / "identity"
     if file.exists() and not resume:
         raise ConfigError(f"{out}: holds a run. Go on with --resume, or choose another folder.")
+    if not file.exists() and ((out / "policy").exists() or (out / "results.json").exists()):
+        raise ConfigError(f"{out}: holds what another command made. Choose another folder.")
     if file.exists() and file.read_text() != identity:
         raise ConfigError(f"{out}: holds a run of other prompts or settings. Give those, or another folder.")
     out.mkdir(parents=True, exist_ok=True)

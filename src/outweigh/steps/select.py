@@ -11,7 +11,7 @@ from outweigh.data.files import RawRow, raw_rows
 from outweigh.data.pairs import Data, OnBadRows, parsed
 from outweigh.data.records import Candidates, plain
 from outweigh.data.rows import row_candidates
-from outweigh.data.writing import write_rows
+from outweigh.data.writing import json_line, write_rows
 from outweigh.errors import ConfigError, DataError
 from outweigh.metrics.arrays import FloatArray
 from outweigh.models.ensemble import load_scorer
@@ -112,7 +112,7 @@ class _Chooser:
     def _good(self, rows: Iterator[RawRow]) -> Iterator[tuple[dict[str, Any], Candidates]]:
         for raw in rows:
             try:
-                found = parsed(raw, row_candidates)
+                found = parsed(raw, _written_candidates)
             except DataError as error:
                 if self.on_bad_rows == "error":
                     raise
@@ -124,6 +124,12 @@ class _Chooser:
     def _remember(self, row: Candidates, rewards: dict[str, FloatArray], gold: FloatArray) -> None:
         lengths = np.array([len(plain(response)) for response in row.responses], dtype=np.float64)
         self.given.append(Candidate(plain(row.prompt), {**rewards, LONGEST: lengths, ORACLE: gold}, gold))
+
+
+def _written_candidates(values: dict[str, Any], row: int, origin: str) -> Candidates:
+    """Of a row that is written again."""
+    json_line(values)
+    return row_candidates(values, row, origin)
 
 
 def _kept(
