@@ -219,6 +219,19 @@ def test_score_select_evaluate_and_judge_take_a_served_model(server, rewards, tm
             load_scorer(f"{how}:{rewards},{rewards}")
 
 
+@pytest.mark.parametrize("verb", ["score", "select", "evaluate"])
+def test_each_verb_asks_a_served_model_as_it_is_told(verb, server, rewards, tmp_path, monkeypatch):
+    from outweigh.cli.main import main
+
+    monkeypatch.setenv("SOME_KEY", "of this server")
+    data = tmp_path / "rows.jsonl"
+    data.write_text(json.dumps({"prompt": "Q", "chosen": "bbb", "rejected": "a"}) + "\n")
+    how = [str(data), "--model", rewards] if verb == "evaluate" else [rewards, str(data)]
+    told = [verb, *how, "--out", str(tmp_path / "out.jsonl"), "--server.key", "SOME_KEY"]
+    assert main(told) == 0
+    assert {key for _, key, _ in server.asked} == {"Bearer of this server"}
+
+
 def test_a_dry_run_says_what_would_be_sent_and_asks_nothing(server, rewards, tmp_path, capsys):
     from outweigh.cli.main import main
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import tyro
 
 from outweigh.cli.parse import Common, OnBadRows, Shared, parse
+from outweigh.servers.config import ServerConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,8 @@ class Evaluate:
     """skip counts bad rows."""
     seed: int = 0
     """Decides the resamples of the intervals."""
+    server: ServerConfig = field(default_factory=ServerConfig)
+    """How a served reward model is asked."""
     common: Shared = field(default_factory=Common)
 
 
@@ -66,6 +69,7 @@ def main(arguments: Sequence[str]) -> None:
         grade=told.grade,
         on_bad_rows=told.on_bad_rows,
         seed=told.seed,
+        server=told.server,
     )
     tables = []
     for where, found in results["sets"].items():

@@ -7,6 +7,7 @@ from pathlib import Path
 import tyro
 
 from outweigh.cli.parse import Common, Shared, parse
+from outweigh.servers.config import ServerConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +22,8 @@ class Score:
     """File, folder or Hub data set of pairs or of rows with `responses`."""
     out: Path
     """File for the rows, .jsonl or .jsonl.gz."""
+    server: ServerConfig = field(default_factory=ServerConfig)
+    """How a served reward model is asked."""
     common: Shared = field(default_factory=Common)
 
 
@@ -34,5 +37,5 @@ def main(arguments: Sequence[str]) -> None:
     if told.common.dry_run:
         plan = planned_scoring(told.data, models=[told.model], writes=[str(told.out)])
         return show_plan(told.common, plan)
-    rows = score(told.model, told.data, out=told.out)
+    rows = score(told.model, told.data, out=told.out, server=told.server)
     show(told.common, {"rows": rows, "out": told.out}, [f"{rows:,} rows with rewards are in {told.out}."])

@@ -7,6 +7,7 @@ from pathlib import Path
 import tyro
 
 from outweigh.cli.parse import Common, OnBadRows, Shared, parse
+from outweigh.servers.config import ServerConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,8 @@ class Select:
     """skip leaves bad rows out, and counts them."""
     seed: int = 0
     """Decides the resamples of the intervals, and the order of equal rewards in a duel."""
+    server: ServerConfig = field(default_factory=ServerConfig)
+    """How a served reward model is asked."""
     common: Shared = field(default_factory=Common)
 
 
@@ -59,5 +62,6 @@ def main(arguments: Sequence[str]) -> None:
         candidates=told.candidates,
         on_bad_rows=told.on_bad_rows,
         seed=told.seed,
+        server=told.server,
     )
     show(told.common, results, selection_lines(results, told.out))

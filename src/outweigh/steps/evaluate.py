@@ -14,7 +14,7 @@ from outweigh.evaluation.results import Comparison, Evaluation
 from outweigh.metrics.arrays import FloatArray
 from outweigh.models.ensemble import load_scorer
 from outweigh.models.reward import Scorer
-from outweigh.servers.config import masked
+from outweigh.servers.config import ServerConfig, masked
 from outweigh.steps.record import described, headed, peak_memory, write_json
 
 Model = str | Path | Scorer
@@ -35,11 +35,12 @@ def evaluate(
     grade: str | None = None,
     on_bad_rows: OnBadRows = "error",
     seed: int = 0,
+    server: ServerConfig | None = None,
 ) -> dict[str, Any]:
     """The results of each model on each set of pairs, and of each two models compared; written to `out`.
 
     `data` is one set, or a list of files. `grade` names a column of graded preference to correlate the gaps
-    with, besides votes and ratings.
+    with, besides votes and ratings. Served models are asked as `server` says.
 
     Raises:
         DataError, ConfigError, ModelError: with what to do.
@@ -50,7 +51,7 @@ def evaluate(
     read = {name: read_pairs(each, on_bad_rows=on_bad_rows, keep=keep) for name, each in sets.items()}
     judgements: dict[str, dict[str, Judged]] = {name: {} for name in sets}
     for name, model in named.items():  # one model in memory at a time
-        loaded = load_scorer(model)
+        loaded = load_scorer(model, server)
         for where, pairs in read.items():
             judgements[where][name] = judged(loaded, pairs, seed=seed, grade=grade)
     results = headed("evaluate", seed) | {

@@ -15,22 +15,26 @@ from outweigh.data.writing import write_rows
 from outweigh.metrics.arrays import FloatArray
 from outweigh.models.ensemble import load_scorer
 from outweigh.models.reward import Scorer
+from outweigh.servers.config import ServerConfig
 
 CHUNK = 2048  # rows scored at once; their texts are sorted by length
 
 
-def score(model: str | Path | Scorer, data: Data, *, out: str | Path) -> int:
+def score(
+    model: str | Path | Scorer, data: Data, *, out: str | Path, server: ServerConfig | None = None
+) -> int:
     """The number of rows written: each row of the data, in order, with the rewards of its texts added.
 
     A pair gets `reward_chosen`, `reward_rejected` and `gap`; a row of K `responses` gets `rewards`, in their
     order, labelled or not; a row whose chosen and rejected are lists gets a list for each. Of several models
-    as one (`uwo:A,B`) each reward has its `spread` beside it, the std over the models.
+    as one (`uwo:A,B`) each reward has its `spread` beside it, the std over the models. A served one is asked
+    as `server` says.
 
     Raises:
         DataError: a row is not what it should be, or the file can't be written.
         ModelError: the model can't be loaded.
     """
-    return write_rows(out, _scored(load_scorer(model), raw_rows(data)))
+    return write_rows(out, _scored(load_scorer(model, server), raw_rows(data)))
 
 
 def _scored(model: Scorer, rows: Iterator[RawRow]) -> Iterator[dict[str, Any]]:

@@ -18,6 +18,7 @@ from outweigh.models.ensemble import load_scorer
 from outweigh.models.reward import Scorer
 from outweigh.report.best_of_n import draw_best_of_n
 from outweigh.selection.curves import ORACLE, Candidate, best_of_n
+from outweigh.servers.config import ServerConfig
 from outweigh.steps.evaluate import Model, named_models
 from outweigh.steps.record import headed, peak_memory, sources, write_json
 from outweigh.steps.score import CHUNK, score_groups
@@ -35,6 +36,7 @@ def select(
     candidates: int | None = None,
     on_bad_rows: OnBadRows = "error",
     seed: int = 0,
+    server: ServerConfig | None = None,
 ) -> dict[str, Any]:
     """The results; each row of `responses` goes to `out` with the one that the model keeps.
 
@@ -42,7 +44,7 @@ def select(
     place of the first) and `response` (it itself), and of several models as one `spreads`. Where rows have
     `gold`, or `gold_model` gives it, the results have the best-of-n curve of the model, beside those of the
     baselines, of keeping the longest response, and of the gold itself. They and their picture are also
-    written beside `out`, as .results.json and .png.
+    written beside `out`, as .results.json and .png. Served models are asked as `server` says.
 
     Raises:
         DataError: a row is not what it should be and `on_bad_rows` is error, or nothing can be written.
@@ -52,8 +54,8 @@ def select(
     if candidates is not None and candidates < 2:
         raise ConfigError(f"candidates: got {candidates}, want two or more, or the best of n has no choice.")
     named = named_models([model, *baselines])
-    judges = {_apart(name): load_scorer(each) for name, each in named.items()}
-    chooser = _Chooser(judges, None if gold_model is None else load_scorer(gold_model), on_bad_rows)
+    judges = {_apart(name): load_scorer(each, server) for name, each in named.items()}
+    chooser = _Chooser(judges, None if gold_model is None else load_scorer(gold_model, server), on_bad_rows)
     rows = write_rows(out, chooser.rows(raw_rows(data)))
     results: dict[str, Any] = headed("select", seed) | {
         "data": {"files": sources(data), "rows": rows, "bad_rows": chooser.bad_rows},
