@@ -163,7 +163,8 @@ def test_a_server_that_failed_once_may_be_asked_again(server, rewards):
 
 def test_threads_that_share_a_model_do_not_stop_each_other(server, rewards):
     model = ServedReward(rewards)
-    server.script = ["wait 1", {"rewards": []}]
+    server.script, whole = ["wait 1"], server.answer
+    server.answer = lambda body: {"rewards": []} if "b" in body["query"][0] else whole(body)
     with ThreadPoolExecutor(1) as pool:
         waits = pool.submit(model.score, ["q"], ["a"])
         while not server.asked:
