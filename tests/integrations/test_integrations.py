@@ -115,6 +115,8 @@ def test_verl_gets_the_score_of_one_solution(model, named):
     chat = {"question": [{"role": "user", "content": PROMPTS[0]}]}
     same = compute_score("mine", RESPONSES[0], None, chat, model=str(model), prompt_key="question", reward=0)
     assert same == pytest.approx(found)
+    read = {"question": np.array(chat["question"], dtype=object)}
+    assert compute_score("mine", RESPONSES[0], None, read, prompt_key="question") == pytest.approx(found)
     with pytest.raises(DataError, match="extra_info has no 'prompt', got index"):
         compute_score("mine", RESPONSES[0], None, {"index": 0})
 

@@ -134,6 +134,12 @@ def test_a_folder_that_another_command_made_is_left_alone(tiny_chat, judge, tmp_
     with pytest.raises(ConfigError, match="holds what another command made"):
         outweigh.align_rl(PROMPTS, reward_model=judge, out=tmp_path, config=config)
     assert [each.name for each in tmp_path.iterdir()] == ["policy"]
+    file = tmp_path / "policy" / "config.json"
+    with pytest.raises(ConfigError, match=r"is a file\. Name a folder"):
+        outweigh.align_rl(PROMPTS, reward_model=judge, out=file, config=config)
+    served = RLConfig(policy="http://127.0.0.1:1/v1", **QUICK)
+    with pytest.raises(ConfigError, match="want a model that can be trained, no server"):
+        outweigh.align_rl(PROMPTS, reward_model=judge, out=tmp_path / "new", config=served)
 
 
 def test_a_run_killed_within_a_round_goes_on_to_its_end(tiny_chat, judge, tmp_path):

@@ -8,6 +8,8 @@ The model is named in OUTWEIGH_REWARD_MODEL, or as `reward_kwargs` `model`.
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from outweigh.errors import DataError
 from outweigh.integrations.model import reward_model
 
@@ -35,4 +37,6 @@ def compute_score(
             "Add the "
             "prompt to the data's column extra_info, or name its key as prompt_key in reward_kwargs."
         )
-    return {"score": float(reward_model(model).score([extra_info[prompt_key]], [solution_str])[0])}
+    prompt = extra_info[prompt_key]
+    prompt = prompt.tolist() if isinstance(prompt, np.ndarray) else prompt  # as parquet's lists are read
+    return {"score": float(reward_model(model).score([prompt], [solution_str])[0])}

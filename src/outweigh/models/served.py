@@ -122,9 +122,9 @@ def _verbatim(text: Text) -> bool:
 
 
 def _rewards(answer: Mapping[str, Any]) -> list[Any]:
-    """The rewards of OpenRLHF's answer; none where it is not one."""
+    """The rewards of OpenRLHF's answer, of one text also as a number alone; none where it is not one."""
     found = answer.get("rewards")
-    return found if isinstance(found, list) else []
+    return found if isinstance(found, list) else [] if found is None else [found]
 
 
 def _labels(answer: Mapping[str, Any]) -> list[Any]:

@@ -58,6 +58,12 @@ def align_rl(
     """
     config, out = config or RLConfig(), Path(out)
     need("trl", extra="trl", feature="align rl")
+    if is_server(config.policy):
+        raise ConfigError(
+            f"policy: got {masked(config.policy)}, want a model that can be trained, no server."
+        )
+    if out.is_file():
+        raise ConfigError(f"{out}: is a file. Name a folder.")
     _check_meta(config, reward, pairs, str(reward_model))
     learned = None if pairs is None else _learned(pairs, reward or TrainConfig(), on_bad_rows)
     first = load_scorer(reward_model)

@@ -62,6 +62,7 @@ def select(
         "without_gold": rows - len(chooser.given),
         "best_of_n": None,
     }
+    beside(out, ".png").unlink(missing_ok=True)  # an earlier one's would stay where there is no curve
     if any(len(each.gold) > 1 for each in chooser.given):
         results["best_of_n"] = best_of_n(chooser.given, candidates=candidates, seed=seed)
         draw_best_of_n(results["best_of_n"], beside(out, ".png"))
