@@ -103,6 +103,11 @@ def test_a_busy_or_broken_server_is_asked_again(server, rewards):
     assert len(ServedReward(rewards).score(["q"], ["a"])) == 1 and len(server.asked) == 4
 
 
+def test_the_reward_of_one_text_may_be_a_number_alone(server, rewards):
+    server.script = [{"rewards": 3.0}]
+    assert ServedReward(rewards).score(["q"], ["a"]).tolist() == [3.0]
+
+
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
