@@ -138,7 +138,7 @@ def test_a_folder_that_another_command_made_is_left_alone(tiny_chat, judge, tmp_
     with pytest.raises(ConfigError, match=r"is a file\. Name a folder"):
         outweigh.align_rl(PROMPTS, reward_model=judge, out=file, config=config)
     served = RLConfig(policy="http://127.0.0.1:1/v1", **QUICK)
-    with pytest.raises(ConfigError, match="want a model that can be trained, no server"):
+    with pytest.raises(ConfigError, match=r"is served\. Name one that can be trained"):
         outweigh.align_rl(PROMPTS, reward_model=judge, out=tmp_path / "new", config=served)
 
 

@@ -58,12 +58,7 @@ def align_rl(
     """
     config, out = config or RLConfig(), Path(out)
     need("trl", extra="trl", feature="align rl")
-    if is_server(config.policy):
-        raise ConfigError(
-            f"policy: got {masked(config.policy)}, want a model that can be trained, no server."
-        )
-    if out.is_file():
-        raise ConfigError(f"{out}: is a file. Name a folder.")
+    _check_places(config, out)
     _check_meta(config, reward, pairs, str(reward_model))
     learned = None if pairs is None else _learned(pairs, reward or TrainConfig(), on_bad_rows)
     first = load_scorer(reward_model)
@@ -129,6 +124,14 @@ def _report(results: dict[str, Any], out: Path) -> None:
 def _facts(finished: Sequence[Round], seed: int) -> list[RoundFacts]:
     answers = [each.answers for each in finished]
     return [round_facts(answers[: place + 1], each.log, seed=seed) for place, each in enumerate(finished)]
+
+
+def _check_places(config: RLConfig, out: Path) -> None:
+    """Nothing, if the policy may be one that can be trained, and `out` a folder."""
+    if is_server(config.policy):
+        raise ConfigError(f"policy: {masked(config.policy)} is served. Name one that can be trained.")
+    if out.is_file():
+        raise ConfigError(f"{out}: is a file. Name a folder.")
 
 
 def _check_meta(config: RLConfig, reward: TrainConfig | None, pairs: Data | None, name: str) -> None:
