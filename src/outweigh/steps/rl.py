@@ -57,15 +57,14 @@ def align_rl(
         DataError, ConfigError, ModelError, TrainingError, MissingExtra: with what to do.
     """
     config, out = config or RLConfig(), Path(out)
-    need("trl", extra="trl", feature="align rl")
-    _check_places(config, out)
+    _check_can_begin(config, out)
     _check_meta(config, reward, pairs, str(reward_model))
     learned = None if pairs is None else _learned(pairs, reward or TrainConfig(), on_bad_rows)
     first = load_scorer(reward_model)
     prompts, followed, bad = _parted(data, eval, config, on_bad_rows)
     about = {"prompts": len(prompts), "followed": len(followed), "bad_rows": bad, "files": sources(data)}
     settings = asdict(config) | {
-        "weights": [_weights(each) for each in (config.policy, reward_model, gold_model) if each is not None],
+        "weights": _weights(config.policy, reward_model, gold_model),
         "reward_model": masked(reward_model),
         "gold_model": None if gold_model is None else masked(gold_model),
         "pairs": None if pairs is None else sources(pairs),
@@ -126,8 +125,9 @@ def _facts(finished: Sequence[Round], seed: int) -> list[RoundFacts]:
     return [round_facts(answers[: place + 1], each.log, seed=seed) for place, each in enumerate(finished)]
 
 
-def _check_places(config: RLConfig, out: Path) -> None:
-    """Nothing, if the policy may be one that can be trained, and `out` a folder."""
+def _check_can_begin(config: RLConfig, out: Path) -> None:
+    """Nothing, if TRL is there, the policy may be one that can be trained, and `out` a folder."""
+    need("trl", extra="trl", feature="align rl")
     if is_server(config.policy):
         raise ConfigError(f"policy: {masked(config.policy)} is served. Name one that can be trained.")
     if out.is_file():
@@ -231,9 +231,10 @@ def _kept_apart(prompts: Sequence[Text], config: RLConfig) -> list[Text]:
     return [prompts[place] for place in sorted(places.tolist())]
 
 
-def _weights(name: str | Path) -> list[str]:
-    """What tells other weights by the same name; of a served model that is its name alone."""
-    return [checkpoint_identity(each) for each in members_of(name).names if not is_server(each)]
+def _weights(*models: str | Path | None) -> list[str]:
+    """What tells other weights by the same names; of a served model those are all that is known."""
+    names = [name for model in models if model is not None for name in members_of(model).names]
+    return [checkpoint_identity(name) for name in names if not is_server(name)]
 
 
 def _same_run(out: Path, settings: dict[str, Any], prompts: Sequence[Any], resume: bool) -> None:
