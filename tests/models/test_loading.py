@@ -5,10 +5,21 @@ import shutil
 
 import pytest
 import torch
+from transformers import (
+    BertConfig,
+    BertModel,
+    GPT2Config,
+    GPT2Model,
+    OPTConfig,
+    OPTModel,
+    RobertaConfig,
+    RobertaModel,
+)
 
-from outweigh.errors import ModelError
+from outweigh.errors import ConfigError, ModelError
 from outweigh.models.loading import (
     PAD_TOKEN,
+    check_positions,
     head_of,
     load_classifier,
     load_tokenizer,
@@ -119,3 +130,29 @@ def test_the_closing_token_is_trained_though_the_checkpoint_pads_with_it(tiny_ll
     slope_VH = model.get_input_embeddings().weight.grad
     assert slope_VH[tokenizer.eos_token_id].abs().max() > 0
     assert slope_VH[tokenizer.pad_token_id].abs().max() == 0
+
+
+SMALL = {"vocab_size": 9, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        BertModel(BertConfig(**SMALL, intermediate_size=8, max_position_embeddings=64)),
+        RobertaModel(RobertaConfig(**SMALL, intermediate_size=8, max_position_embeddings=66)),
+        GPT2Model(GPT2Config(vocab_size=9, n_embd=8, n_layer=1, n_head=1, n_positions=64)),
+        OPTModel(OPTConfig(**SMALL, ffn_dim=8, word_embed_proj_dim=8, max_position_embeddings=64)),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_more_tokens_than_a_model_has_positions_are_refused_and_as_many_are_read(model):
+    check_positions(model, 64)
+    assert model.eval()(input_ids=torch.full((1, 64), 5)).last_hidden_state.shape[1] == 64
+    with pytest.raises(ConfigError, match="got 65, want 64 or fewer"):
+        check_positions(model, 65)
+
+
+def test_what_is_broken_beside_the_weights_is_named(reward_model):
+    (reward_model / "outweigh.json").write_text("{")
+    with pytest.raises(ModelError, match=r"outweigh\.json: can't be read"):
+        RewardModel.load(reward_model)

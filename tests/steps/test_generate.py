@@ -128,8 +128,15 @@ def test_neither_the_data_nor_a_folder_is_written_over(server, tmp_path):
     (tmp_path / "folder.jsonl").mkdir()
     with pytest.raises(ConfigError, match="is a folder"):
         outweigh.generate(data, policy=server.url, out=tmp_path / "folder.jsonl")
-    with pytest.raises(ConfigError, match="is what is read"):
-        outweigh.judge(data, by="gold", out=data)
+    for verb in (
+        lambda: outweigh.judge(data, by="gold", out=data),
+        lambda: outweigh.score("minilm", data, out=data),
+        lambda: outweigh.select("minilm", data, out=data),
+        lambda: outweigh.evaluate(data, models=["minilm"], out=data),
+        lambda: outweigh.denoise(data, audit=tmp_path, out=data),
+    ):
+        with pytest.raises(ConfigError, match="is what is read"):
+            verb()
     assert not server.asked and read(data) == asked(1)
 
 

@@ -25,6 +25,8 @@ def appearing_whole(folder: Path) -> Iterator[Path]:
     unfinished.chmod(0o755)  # mkdtemp's folders are private; this one is to be read like any other
     try:
         yield unfinished
+        for file in unfinished.glob("*.safetensors"):  # as private, of the library that writes them
+            file.chmod(0o644)
         try:
             unfinished.rename(folder)
         except OSError:

@@ -22,7 +22,7 @@ from outweigh.data.tokens import encode, truncate
 from outweigh.errors import DataError, ModelError
 from outweigh.models.batches import Forward, forwards, token_budget
 from outweigh.models.config import DEPTH
-from outweigh.models.loading import explained, load_tokenizer, quiet, resolve
+from outweigh.models.loading import check_positions, explained, load_tokenizer, quiet, resolve
 from outweigh.models.packing import backbone_packs
 from outweigh.models.precision import autocast_dtype, default_device
 from outweigh.progress import progress
@@ -144,6 +144,7 @@ def _compute(texts: Iterable[tuple[Text, Text]], count: int, encoder: Encoder, f
         model = AutoModel.from_pretrained(
             resolve(encoder.backbone), dtype=dtype, use_safetensors=True, trust_remote_code=trusted
         )
+    check_positions(model, encoder.tokens.max_tokens)
     cut_layers(model, encoder.depth)
     model = model.to(device).eval()
     # A pad token that we added has no embedding here; which one stands in its place is masked

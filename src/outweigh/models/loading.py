@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-from outweigh.errors import ModelError
+from outweigh.errors import ConfigError, ModelError
 from outweigh.models.bundled import BUNDLED, checkpoint_folder
 from outweigh.models.packing import FAILURES
 from outweigh.models.precision import keep_head_in_float32
@@ -19,6 +19,8 @@ from outweigh.models.precision import keep_head_in_float32
 PAD_TOKEN = "<|pad|>"
 HEADS = ("score", "classifier", "classification_head")
 """What architectures call the module that turns features into a reward."""
+POSITIONS = ("position_embeddings", "wpe", "embed_positions")
+"""And one that holds a vector for each position."""
 
 
 def resolve(name: str | Path) -> str:
@@ -207,3 +209,21 @@ def quiet() -> Iterator[None]:
         logs.set_verbosity(level)
         if bars:
             logs.enable_progress_bar()
+
+
+def check_positions(model: nn.Module, max_tokens: int) -> None:
+    """Nothing, if the model has a position for each of so many tokens, or learnt none.
+
+    Raises:
+        ConfigError: it has fewer.
+    """
+    for name, module in model.named_modules():
+        if not isinstance(module, nn.Embedding) or not name.endswith(POSITIONS):
+            continue
+        first = 0 if module.padding_idx is None else module.padding_idx + 1  # as RoBERTa counts
+        known = module.num_embeddings - int(getattr(module, "offset", first))
+        if known < max_tokens:
+            raise ConfigError(
+                f"max_tokens: got {max_tokens}, want {known} or fewer: {type(model).__name__} has learnt no "
+                "position beyond."
+            )

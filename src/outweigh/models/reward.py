@@ -18,7 +18,7 @@ from outweigh.data.records import Text
 from outweigh.data.rendering import Renderer
 from outweigh.data.rows import prompt_text, response_text
 from outweigh.data.tokens import Encoded, encode, truncate
-from outweigh.errors import ConfigError
+from outweigh.errors import ConfigError, ModelError
 from outweigh.models.batches import read_texts, token_budget
 from outweigh.models.loading import load_classifier, load_tokenizer, quiet, reward_layer
 from outweigh.models.packing import takes_packs
@@ -144,9 +144,12 @@ class RewardModel(Scorer):
         tokenizer = load_tokenizer(path, trust_remote_code=trust_remote_code)
         model = load_classifier(path, tokenizer, trained=True, trust_remote_code=trust_remote_code)
         file = Path(path) / SETTINGS
-        about = json.loads(file.read_text()) if file.exists() else {}
-        tokens = TokenConfig(**about["tokens"]) if about else None
-        origin = Origin(**about["origin"]) if about.get("origin") else None
+        try:
+            about = json.loads(file.read_text()) if file.exists() else {}
+            tokens = TokenConfig(**about["tokens"]) if about else None
+            origin = Origin(**about["origin"]) if about.get("origin") else None
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ModelError(f"{file}: can't be read, got {error}. Save the model anew.") from None
         if max_tokens is not None:
             tokens = TokenConfig(**{**asdict(tokens or TokenConfig()), "max_tokens": max_tokens})
         return cls(model, tokenizer, tokens, device=device, precision=precision, origin=origin)

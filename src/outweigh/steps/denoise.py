@@ -15,7 +15,7 @@ from outweigh.data.writing import IGNORED_BY, PEER_ROWS, row_of_pair, write_rows
 from outweigh.denoising.policies import Repair, RepairOptions, check_options, repair
 from outweigh.denoising.rows import RowCounts, repaired_row
 from outweigh.errors import ConfigError, DataError
-from outweigh.steps.record import sources
+from outweigh.steps.record import check_apart, sources
 
 
 def denoise(
@@ -39,6 +39,7 @@ def denoise(
     """
     if peer is not None and peer not in PEER_ROWS:
         raise ConfigError(f"for: got {peer!r}, want one of {', '.join(PEER_ROWS)}.")
+    check_apart(Path(out), data)
     policy, values, found = _decided(data, Path(audit), policy, options)
     counts = RowCounts()
     rows = _repaired(data, values, found, counts, margin_is_signed)

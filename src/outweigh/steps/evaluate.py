@@ -15,7 +15,7 @@ from outweigh.metrics.arrays import FloatArray
 from outweigh.models.ensemble import load_scorer
 from outweigh.models.reward import Scorer
 from outweigh.servers.config import ServerConfig, masked
-from outweigh.steps.record import described, headed, peak_memory, write_json
+from outweigh.steps.record import check_apart, described, headed, peak_memory, write_json
 
 Model = str | Path | Scorer
 
@@ -47,6 +47,8 @@ def evaluate(
     """
     named = models if isinstance(models, Mapping) else named_models(models)
     sets = _sets(data)
+    if out is not None:
+        check_apart(Path(out), *sets.values())
     keep = [grade] if grade else []
     read = {name: read_pairs(each, on_bad_rows=on_bad_rows, keep=keep) for name, each in sets.items()}
     judgements: dict[str, dict[str, Judged]] = {name: {} for name in sets}

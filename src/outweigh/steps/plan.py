@@ -158,5 +158,5 @@ def plan_lines(plan: Mapping[str, Any]) -> list[str]:
         read,
         *([costs] if plan["device"] else []),
         *served,
-        f"Would write {', '.join(plan['writes'])}.",
+        *([f"Would write {', '.join(plan['writes'])}."] if plan["writes"] else []),
     ]

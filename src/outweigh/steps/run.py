@@ -1,6 +1,7 @@
 """`outweigh run`: a file of pairs -> a reward model from audited, repaired labels, its proof and a report."""
 
 import json
+import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -36,6 +37,8 @@ from outweigh.training.checkpoints import RECORD
 from outweigh.training.fit import fit
 from outweigh.training.items import asked_columns, check_steps, objective_of
 from outweigh.training.workers import check_jobs
+
+logger = logging.getLogger(__name__)
 
 DOUBTFUL = 200
 """Most doubtful pairs that the report shows."""
@@ -162,6 +165,8 @@ def _read(
     both = described(data, pairs, first)
     shared = {name: both.pop(name) for name in ("shared_prompts", "eval_pairs_shared", "shared_examples")}
     about = {"data": both, "eval_data": described(eval[0] if eval else data, first) | shared | {"unit": unit}}
+    if count := shared["shared_prompts"]:
+        logger.warning("%d prompts stand both in training and evaluation: that flatters the model.", count)
     if eval:
         about["eval_data"]["files"] = [file for each in eval for file in sources(each)]
     return pairs, held_out, about

@@ -16,6 +16,7 @@ from outweigh.metrics.arrays import FloatArray
 from outweigh.models.ensemble import load_scorer
 from outweigh.models.reward import Scorer
 from outweigh.servers.config import ServerConfig
+from outweigh.steps.record import check_apart
 
 CHUNK = 2048  # rows scored at once; their texts are sorted by length
 
@@ -32,8 +33,10 @@ def score(
 
     Raises:
         DataError: a row is not what it should be, or the file can't be written.
+        ConfigError: `out` is the data itself, or a folder.
         ModelError: the model can't be loaded.
     """
+    check_apart(Path(out), data)
     return write_rows(out, _scored(load_scorer(model, server), raw_rows(data)))
 
 

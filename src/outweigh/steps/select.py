@@ -20,7 +20,7 @@ from outweigh.report.best_of_n import draw_best_of_n
 from outweigh.selection.curves import ORACLE, Candidate, best_of_n
 from outweigh.servers.config import ServerConfig
 from outweigh.steps.evaluate import Model, named_models
-from outweigh.steps.record import headed, peak_memory, sources, write_json
+from outweigh.steps.record import check_apart, headed, peak_memory, sources, write_json
 from outweigh.steps.score import CHUNK, score_groups
 
 LONGEST = "the longest"
@@ -48,11 +48,12 @@ def select(
 
     Raises:
         DataError: a row is not what it should be and `on_bad_rows` is error, or nothing can be written.
-        ConfigError: a number of candidates under two, or one model twice.
+        ConfigError: a number of candidates under two, one model twice, or `out` is the data itself.
         ModelError: a model can't be loaded.
     """
     if candidates is not None and candidates < 2:
         raise ConfigError(f"candidates: got {candidates}, want two or more, or the best of n has no choice.")
+    check_apart(Path(out), data)
     named = named_models([model, *baselines])
     judges = {_apart(name): load_scorer(each, server) for name, each in named.items()}
     chooser = _Chooser(judges, None if gold_model is None else load_scorer(gold_model, server), on_bad_rows)

@@ -25,7 +25,7 @@ from outweigh.data.writing import json_value, replaced_whole
 from outweigh.errors import TrainingError
 from outweigh.models.features import checkpoint_identity
 from outweigh.models.guard import check_reload
-from outweigh.models.loading import load_classifier, load_tokenizer, reward_layer
+from outweigh.models.loading import check_positions, load_classifier, load_tokenizer, reward_layer
 from outweigh.models.reward import Origin, RewardModel
 from outweigh.models.vocabulary import training_rows
 from outweigh.training.alarms import AlarmCallback, plain_course
@@ -167,6 +167,7 @@ def _model(config: TrainConfig, tokenizer: Any) -> tuple[Any, float]:
         layers=config.layers,
         trust_remote_code=config.trust_remote_code,
     )
+    check_positions(model, config.tokens.max_tokens)
     add_prototypes(model, config)
     rate = learning_rate(model, config)
     return trainable(model, config), rate
