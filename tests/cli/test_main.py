@@ -92,7 +92,7 @@ def test_broken_yaml_is_the_users_and_is_said_wherever_it_stands(capsys, tmp_pat
         parse(Verb, ["d", "--config", str(tmp_path / "c.yaml")])
 
 
-@pytest.mark.parametrize("option", ["--epohs 3", "--set epohs=3", "--epochs many", "--method fulll"])
+@pytest.mark.parametrize("option", ["--epohs 3", "--epochs many", "--method fulll"])
 def test_an_option_that_is_not_understood_exits_with_2(option, capsys):
     with pytest.raises(SystemExit) as left:
         parse(Verb, ["d", *option.split()])
@@ -109,6 +109,22 @@ def said(capsys, *arguments):
 def test_a_misspelt_verb_is_answered_with_the_near_one(capsys):
     code, _, err = said(capsys, "audti")
     assert (code, err) == (2, "outweigh: no verb 'audti'. Did you mean 'audit'?\n")
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        (("--set", "epoch=1"), "--set: unknown option epoch. Did you mean epochs?"),
+        (("--set", "tokens.max_token=8"), "unknown option tokens.max_token. Did you mean tokens.max_tokens?"),
+        (("--set", "nonsense=1"), "--set: unknown option nonsense. Want one of data, out, "),
+        (("--config", "c.yaml"), "c.yaml: unknown option tokens.max_token. Did you mean tokens.max_tokens?"),
+    ],
+)
+def test_an_unknown_option_of_a_file_or_set_is_named(told, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "c.yaml").write_text("epochs: 1\nmargin: {source: rating}\ntokens: {max_token: 32}\n")
+    assert main(["train", "pairs.jsonl", "--out", "o", *told]) == 2
+    assert said in capsys.readouterr().err
 
 
 def test_set_without_an_equals_sign_and_an_absent_config_are_the_users(capsys, tmp_path):

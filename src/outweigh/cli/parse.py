@@ -1,14 +1,16 @@
 """Arguments of a verb: a dataclass, filled from --config FILE, --set key=value and flags, the later winning.
 
-All three become flags, so that each value is checked, and each mistake answered, in one place.
+All three become flags, so that each value is checked, and each mistake answered, in one place; but an unknown
+name is told where it stands, for as a flag its value would be taken for what the verb reads.
 """
 
 import argparse
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import tyro
 import yaml
@@ -57,12 +59,15 @@ def parse(verb: type[Verb], arguments: Sequence[str], name: str | None = None) -
     early.add_argument("--config", type=Path)
     early.add_argument("--set", action="append", default=[])
     told, _ = early.parse_known_args(arguments)
-    flags = [] if told.config is None else list(_flags(_options(told.config)))
+    options = {} if told.config is None else _options(told.config)
+    _check_known(options, verb, str(told.config))
+    flags = list(_flags(options))
     for setting in told.set:
         key, equals, value = setting.partition("=")
         if not equals:
             raise ConfigError(f"--set: got {setting!r}, want key=value, as in --set epochs=2.")
         flags += _flags({key: read_yaml(value, f"--set {key}")})
+        _check_known({key: None}, verb, "--set")
     given = {each.partition("=")[0].replace("_", "-") for each in arguments}
     lists = {flag: values for flag, values in flags if values is not None and flag not in given}
     front = [flag for flag, values in flags if values is None]
@@ -77,6 +82,39 @@ def parse(verb: type[Verb], arguments: Sequence[str], name: str | None = None) -
     common: Common = found.common  # type: ignore[attr-defined]
     progress.QUIET = common.quiet
     logging.basicConfig(level=logging.ERROR if common.quiet else logging.WARNING, format="%(message)s")
+    return found
+
+
+def _check_known(options: Mapping[str, Any], kind: type, where: str, before: str = "") -> None:
+    """Nothing, if the verb, or the part of it, has all these options.
+
+    Raises:
+        ConfigError: it lacks one.
+    """
+    known = _entries(kind)
+    for key, value in options.items():
+        first, _, rest = str(key).replace("-", "_").partition(".")
+        if first not in known:
+            near = get_close_matches(first, known, n=1)
+            said = f"Did you mean {before}{near[0]}?" if near else f"Want one of {', '.join(known)}."
+            raise ConfigError(f"{where}: unknown option {before}{key}. {said}")
+        inner = {rest: value} if rest else value
+        if is_dataclass(known[first]) and isinstance(inner, Mapping):
+            _check_known(inner, known[first], where, f"{before}{first}.")
+
+
+def _entries(kind: Any) -> dict[str, Any]:
+    """The options of a verb, or a part of it, by their names, with their types."""
+    hints, found = get_type_hints(kind, include_extras=True), dict[str, Any]()
+    for each in fields(kind):
+        inner, *about = (
+            get_args(hints[each.name]) if get_origin(hints[each.name]) is Annotated else (hints[each.name],)
+        )
+        names = [one.name for one in about if getattr(one, "name", None) is not None]
+        if names == [""]:  # its options stand among the others
+            found |= _entries(inner)
+        else:
+            found[names[0] if names else each.name] = inner
     return found
 
 
