@@ -20,7 +20,7 @@ from outweigh.metrics.detection import auroc
 from outweigh.report.tables import TABLES
 from outweigh.steps.config import AuditConfig, RunConfig
 from outweigh.steps.plan import passes, run_passes
-from outweigh.steps.run import resolved
+from outweigh.steps.run import _read, resolved
 from outweigh.training.config import TrainConfig
 from outweigh.voting.config import ProbeConfig, VoteConfig
 
@@ -397,6 +397,16 @@ def test_too_few_pairs_are_refused_before_anything_is_trained(pairs_file, tmp_pa
     with pytest.raises(DataError, match="got 54 pairs to train on, want at least 100"):
         outweigh.run(few, out=tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_prompts_that_are_trained_and_evaluated_on_are_warned_of(pairs_file, tmp_path, caplog):
+    rows = pairs_file.read_text().splitlines(keepends=True)
+    (tmp_path / "apart.jsonl").write_text(json.dumps({"prompt": "New?", "chosen": "Yes.", "rejected": "No."}))
+    (tmp_path / "same.jsonl").write_text("".join(rows[:3]))
+    _read(pairs_file, [tmp_path / "apart.jsonl"], RunConfig(), "error")
+    assert not caplog.text
+    _read(pairs_file, [tmp_path / "same.jsonl"], RunConfig(), "error")
+    assert "3 prompts stand both in training and evaluation" in caplog.text
 
 
 def test_what_a_later_training_would_refuse_is_refused_before_the_first(pairs_file, tiny_bert, tmp_path):
