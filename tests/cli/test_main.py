@@ -270,3 +270,30 @@ def test_a_capped_training_says_what_its_caps_are(tiny_llama, wordy_pairs, tmp_p
     main(["train", str(rows), "--out", str(tmp_path / "out"), *told])
     said = capsys.readouterr().out
     assert "Caps in nats: median" in said and "Length ratio: median" in said
+
+
+def test_a_training_says_what_it_saw_what_it_left_out_and_how_it_does(
+    tiny_llama, wordy_pairs, tmp_path, capsys
+):
+    rows = tmp_path / "rows.jsonl"
+    same, long = (
+        dict(wordy_pairs[0], rejected=wordy_pairs[0]["chosen"]),
+        dict(wordy_pairs[0], chosen="so " * 99),
+    )
+    rows.write_text("".join(json.dumps(row) + "\n" for row in [*wordy_pairs, same, long]))
+    how = ["--backbone", str(tiny_llama), "--tokens.max-tokens", "96", "--epochs", "1", "--batch-pairs", "32"]
+    assert main(["train", str(rows), "--out", str(tmp_path / "out"), *how]) == 0
+    found = json.loads((tmp_path / "out" / "results.json").read_text())["train"]["model"]
+    said = capsys.readouterr().out
+    assert f"Steps: {found['steps']}, on {found['pairs']} pairs." in said
+    assert "Left out: 1 of equal responses." in said and "Cut to fit: 1 prompts, 1 responses." in said
+    assert f"On {found['validation']['pairs']} validation pairs: accuracy " in said
+
+    listwise = [
+        {"prompt": f"Ask {n}.", "responses": ["Please.", "Now.", "Tea!"], "ranks": [1, 2, 3]}
+        for n in range(8)
+    ]
+    rows.write_text("".join(json.dumps(row) + "\n" for row in listwise))
+    how += ["--objective", "listwise", "--validation", "0"]
+    assert main(["train", str(rows), "--out", str(tmp_path / "lists"), *how]) == 0
+    assert "on 8 rows of several responses." in capsys.readouterr().out

@@ -1,6 +1,6 @@
 """What a verb prints: tables and sentences for a person, JSON for a program."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,16 +61,36 @@ def denoise_lines(counts: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def training_lines(results: Mapping[str, Any]) -> list[str]:
+    """What a reward model was trained on, what of it was left out or cut, and how it does on its own part."""
+    trained, told = results["train"]["model"], {**results["data"], **results["train"]["model"]["tokens"]}
+    kind = "rows of several responses" if "rankings" in told else "pairs"
+    lines = [f"Steps: {trained['steps']:,}, on {trained['pairs']:,} {kind}."]
+    for said, names in (
+        ("Left out", {"tied": "ties", "empty": "with an empty response", "identical": "of equal responses",
+                      "dropped_identical": "equal once cut", "dropped_long": "too long"}),
+        ("Cut to fit", {"truncated_prompts": "prompts", "truncated_responses": "responses"}),
+        ("Kept", {"contradictory": "that another one contradicts"}),
+    ):  # fmt: skip
+        counts = [f"{told[name]:,} {words}" for name, words in names.items() if told.get(name)]
+        if counts:
+            lines.append(f"{said}: {', '.join(counts)}.")
+    return lines + _watched(trained["log"], "On")
+
+
 def policy_lines(aligned: Mapping[str, Any]) -> list[str]:
     """How the implicit reward does on the validation part, where there is one."""
-    watched = [each for each in aligned["log"] if "eval_accuracy" in each]
+    return _watched(aligned["log"], "Implicit reward on")
+
+
+def _watched(log: Sequence[Mapping[str, float]], where: str) -> list[str]:
+    watched = [each for each in log if "eval_accuracy" in each]
     if not watched:
         return []
     last = watched[-1]
     return [
-        f"Implicit reward on {int(last['eval_pairs'])} validation pairs: accuracy "
-        f"{last['eval_accuracy']:.3f}, log loss {last['eval_log_loss']:.3f} nats, mean gap "
-        f"{last['eval_gap']:.3f}."
+        f"{where} {int(last['eval_pairs'])} validation pairs: accuracy {last['eval_accuracy']:.3f}, "
+        f"log loss {last['eval_log_loss']:.3f} nats, mean gap {last['eval_gap']:.3f}."
     ]
 
 

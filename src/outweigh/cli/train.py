@@ -32,7 +32,7 @@ class Train:
 def main(arguments: Sequence[str]) -> None:
     """Parses and trains."""
     told = parse(Train, arguments)
-    from outweigh.cli.show import cap_lines, show, show_plan
+    from outweigh.cli.show import cap_lines, show, show_plan, training_lines
     from outweigh.evaluation.tables import evaluation_tables
     from outweigh.steps.plan import TRAINING_PASSES, planned
     from outweigh.steps.train import train
@@ -62,5 +62,10 @@ def main(arguments: Sequence[str]) -> None:
     show(
         told.common,
         results,
-        [*tables, *cap_lines(results["train"]["model"]), f"The model is in {told.out / 'model'}."],
+        [
+            *training_lines(results),
+            *tables,
+            *cap_lines(results["train"]["model"]),
+            f"The model is in {told.out / 'model'}.",
+        ],
     )
