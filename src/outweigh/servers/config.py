@@ -47,8 +47,8 @@ class ServerConfig:
     requests_per_minute: float | None = None
     """At most so many requests are begun in a minute."""
     retries: int = 5
-    """Further tries where the server is busy, fails or can't be reached, after waits of 1 s, 2 s, 4 s, or as
-    long as the server says, ten minutes at most."""
+    """Further tries where the server is busy, fails or can't be reached, after waits of 1 s, 2 s, 4 s. A wait
+    that the server names is no try, while they are ten minutes or less in all; with 0 there is none."""
     timeout: float = 300.0
     """Seconds to wait for an answer."""
     logprobs: bool = True

@@ -43,6 +43,7 @@ def judge(
 
     Raises:
         DataError: a row is not what it should be, no two prompts match, or there is no verdict.
+        ConfigError: `out` is the data itself, or a folder.
         ModelError, ServerError: the judge can't be loaded, or does not answer.
     """
     if out is not None:
