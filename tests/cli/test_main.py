@@ -240,7 +240,7 @@ def test_control_c_ends_quietly_and_resume_goes_on(tmp_path, tiny_bert, wordy_pa
         "60",
     ]
     arguments += ["--save-every-steps", "5", "--tokens.max-tokens", "64", "--resume"]
-    command = [sys.executable, "-m", "outweigh.cli.main", *arguments]
+    command = [sys.executable, "-m", "outweigh", *arguments]
     running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     while not list((tmp_path / "t" / "checkpoints").glob("checkpoint-*")):
         time.sleep(0.05)

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import math
 from functools import partial
@@ -55,6 +56,17 @@ def test_the_models_of_an_ensemble_say_where_they_are_apart():
     assert evaluate_gaps(gap, facts([5, -5, 5, -5]), gap_MB=gap[None]).ensemble is None
     with pytest.raises(ShapeError, match="gap of model 1"):
         evaluate_gaps(gap, facts([5, -5, 5, -5]), gap_MB=gap_MB[:, :2])
+
+
+def test_copies_of_pairs_narrow_no_interval():
+    gap = np.random.default_rng(0).normal(0.5, 1.0, 40)
+    once = facts(np.ones(40), prompts=np.zeros(40, dtype=int))
+    nine = dataclasses.replace(
+        facts(np.ones(360), prompts=np.zeros(360, dtype=int)), pair_ids=np.repeat(np.arange(40), 9)
+    )
+    one, copied = evaluate_gaps(gap, once).accuracy, evaluate_gaps(np.repeat(gap, 9), nine).accuracy
+    assert (copied.value, copied.low, copied.high) == pytest.approx((one.value, one.low, one.high))
+    assert (copied.unit, copied.count, copied.pairs) == ("pair", 40, 360)
 
 
 def test_the_unit_of_the_intervals_is_named():

@@ -40,7 +40,7 @@ def test_bfloat16_trains_and_its_model_scores_on_a_machine_without(tiny_llama, w
     data.write_text('{"prompt": "Ask.", "chosen": "Tea, please.", "rejected": "Tea now."}\n')
     model, out = str(tmp_path / "bf16" / "model"), str(tmp_path / "scored.jsonl")
     subprocess.run(
-        [sys.executable, "-m", "outweigh.cli.main", "score", model, str(data), "--out", out],
+        [sys.executable, "-m", "outweigh", "score", model, str(data), "--out", out],
         env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
         check=True,
         timeout=300,

@@ -37,6 +37,12 @@ def test_the_unit_is_the_pair_with_fewer_prompts():
     assert few.ids.tolist() == list(range(116))
 
 
+def test_copies_of_a_pair_are_one_unit():
+    few = choose_unit(np.zeros(6), np.array([7, 3, 7, 5, 3, 7]))
+    assert (few.name, few.count) == ("pair", 3)
+    assert few.ids.tolist() == [2, 0, 2, 1, 0, 2]
+
+
 def test_prompts_may_be_named_by_text():
     assert choose_unit(np.array([f"prompt {i % 31}" for i in range(62)])).count == 31
 

@@ -70,7 +70,7 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_file(tiny_chat, tmp_path):
     data = write(tmp_path / "prompts.jsonl", asked(60))
     how = ["--policy", str(tiny_chat), "--n", "16", "--max-new-tokens", "40"]
     whole, killed = tmp_path / "whole.jsonl", tmp_path / "killed.jsonl"
-    program = [sys.executable, "-m", "outweigh.cli.main", "generate", str(data), *how]
+    program = [sys.executable, "-m", "outweigh", "generate", str(data), *how]
     subprocess.run([*program, "--out", str(whole)], check=True, capture_output=True)
     process = subprocess.Popen(
         [*program, "--out", str(killed)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

@@ -148,7 +148,7 @@ def test_a_run_killed_within_a_round_goes_on_to_its_end(tiny_chat, judge, tmp_pa
     options = {**QUICK, "batch_prompts": 2, "policy": str(tiny_chat), "rounds": 2}
     flags = [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", str(value))]
     out = tmp_path / "out"
-    program = [sys.executable, "-m", "outweigh.cli.main", "align", "rl", str(data), "--out", str(out)]
+    program = [sys.executable, "-m", "outweigh", "align", "rl", str(data), "--out", str(out)]
     program += ["--reward-model", str(judge), *flags]
     process = subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     until = time.monotonic() + 240

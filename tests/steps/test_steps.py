@@ -191,16 +191,21 @@ def test_features_of_unlike_length_or_of_rows_of_k_responses_are_refused(tmp_pat
     ]
     with pytest.raises(DataError, match=r"'features_chosen' has lists of 1 to 2 numbers, want as many"):
         outweigh.audit(PairSet.from_rows(rows), out=tmp_path / "unlike")
-    several = {"prompt": "p", "responses": ["a", "b", "c"], "ranks": [1, 2, 3]}
+    several = {"responses": ["a", "b", "c"], "ranks": [1, 2, 3]}
     several |= {"features_chosen": [1.0], "features_rejected": [2.0]}
     with pytest.raises(DataError, match="stands on rows of K responses, of which none is its own"):
-        outweigh.audit(PairSet.from_rows([several] * 40), out=tmp_path / "several")
+        outweigh.audit(
+            PairSet.from_rows([several | {"prompt": f"p{n}"} for n in range(40)]), out=tmp_path / "several"
+        )
 
 
 def test_too_few_pairs_are_refused_before_anybody_votes(pairs_file, tmp_path):
     pairs = outweigh.read_pairs(pairs_file).select(range(99))
     with pytest.raises(DataError, match="audit: got 99 pairs, want at least 100"):
         outweigh.audit(pairs, out=tmp_path / "audit")
+    copies = outweigh.read_pairs(pairs_file).select(list(range(99)) * 2)
+    with pytest.raises(DataError, match="audit: got 99 pairs but for copies, 198 with them, want at least 1"):
+        outweigh.audit(copies, out=tmp_path / "audit")
     assert not (tmp_path / "audit").exists()
 
 

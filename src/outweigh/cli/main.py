@@ -93,7 +93,3 @@ def _fault(verb: str, error: Exception) -> int:
         "where, and please report it.",
         OUR_FAULT,
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

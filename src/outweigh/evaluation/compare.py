@@ -6,7 +6,7 @@ from outweigh.evaluation.facts import PairFacts
 from outweigh.evaluation.results import Comparison
 from outweigh.metrics.accuracy import correct
 from outweigh.metrics.arrays import FloatArray, check_pairs
-from outweigh.metrics.intervals import RESAMPLES, bootstrap_mean, choose_unit
+from outweigh.metrics.intervals import RESAMPLES, bootstrap_mean
 from outweigh.metrics.paired import mcnemar, paired_bootstrap
 
 
@@ -24,7 +24,7 @@ def compare(
     """
     check_pairs(gap_a=gap_a, gap_b=gap_b, prompt_ids=facts.prompt_ids)
     gap_a, gap_b = gap_a.astype(np.float64), gap_b.astype(np.float64)
-    unit = choose_unit(facts.prompt_ids)
+    unit = facts.unit()
     return Comparison(
         accuracy_a=bootstrap_mean(correct(gap_a), unit, resamples=resamples, seed=seed),
         accuracy_b=bootstrap_mean(correct(gap_b), unit, resamples=resamples, seed=seed),

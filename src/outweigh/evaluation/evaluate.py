@@ -28,7 +28,7 @@ from outweigh.metrics.calibration import (
 )
 from outweigh.metrics.correlation import kendall, pearson, spearman
 from outweigh.metrics.detection import auroc
-from outweigh.metrics.intervals import RESAMPLES, Estimate, bootstrap, bootstrap_mean, choose_unit
+from outweigh.metrics.intervals import RESAMPLES, Estimate, bootstrap, bootstrap_mean
 
 # Each resample of a rank correlation sorts its pairs anew, which would be most of an evaluation's time.
 RANK_RESAMPLES = (100, 500)  # at least, at most; between them, as many as sort RANKED_PAIRS in all
@@ -60,7 +60,7 @@ def evaluate_gaps(
     """
     check_pairs(gap=gap, prompt_ids=facts.prompt_ids)
     gap = gap.astype(np.float64)  # float32 sums of a million pairs would lose the last digits
-    unit, right, longer = choose_unit(facts.prompt_ids), correct(gap), correct(facts.longer_by)
+    unit, right, longer = facts.unit(), correct(gap), correct(facts.longer_by)
 
     def mean(values: FloatArray) -> Estimate:
         return bootstrap_mean(values, unit, resamples=resamples, seed=seed)
@@ -75,18 +75,18 @@ def evaluate_gaps(
         gain_over_length=mean(right - longer),
         calibration=_calibration(gap, unit.ids, seed=seed),
         graded={
-            name: _correlations(gap, grade, facts.prompt_ids, resamples=resamples, seed=seed)
+            name: _correlations(gap, grade, facts, resamples=resamples, seed=seed)
             for name, grade in facts.grades.items()
             if not np.isnan(grade).all()
         },
-        length=_correlations(gap, facts.longer_by, facts.prompt_ids, resamples=resamples, seed=seed),
+        length=_correlations(gap, facts.longer_by, facts, resamples=resamples, seed=seed),
         gap=_distribution(gap),
         reward=_rewards(gap, reward_chosen, reward_rejected),
         by_source=_by_source(gap, facts, resamples=resamples, seed=seed),
         by_length=_by_length(gap, facts, resamples=resamples, seed=seed),
         ensemble=None
         if gap_MB is None or len(gap_MB) < 2
-        else _disagreement(gap, gap_MB, facts.prompt_ids, resamples=resamples, seed=seed),
+        else _disagreement(gap, gap_MB, facts, resamples=resamples, seed=seed),
     )
 
 
@@ -105,10 +105,10 @@ def _calibration_scores(gap: FloatArray) -> CalibrationScores:
 
 
 def _correlations(
-    gap: FloatArray, other: FloatArray, prompt_ids: IntArray, *, resamples: int, seed: int
+    gap: FloatArray, other: FloatArray, facts: PairFacts, *, resamples: int, seed: int
 ) -> Correlations:
     known = ~np.isnan(other)
-    gap, other, unit = gap[known], other[known], choose_unit(prompt_ids[known])
+    gap, other, unit = gap[known], other[known], facts.unit(known)
     resamples = _rank_resamples(len(gap), resamples)
 
     def estimate(measure: Callable[[FloatArray, FloatArray], float | None]) -> Estimate:
@@ -126,18 +126,17 @@ def _rank_resamples(pairs: int, resamples: int) -> int:
 
 
 def _disagreement(
-    gap: FloatArray, gap_MB: FloatArray, prompt_ids: IntArray, *, resamples: int, seed: int
+    gap: FloatArray, gap_MB: FloatArray, facts: PairFacts, *, resamples: int, seed: int
 ) -> Disagreement:
     check_pairs(gap=gap, **{f"gap of model {number}": each for number, each in enumerate(gap_MB, 1)})
     spread = gap_MB.std(axis=0)
     disputed = np.ptp(np.sign(gap_MB), axis=0) > 0
-    unit, wrong = choose_unit(prompt_ids), gap < 0
+    unit, wrong = facts.unit(), gap < 0
 
     def accuracy(here: BoolArray) -> Estimate | None:
         if not here.any():
             return None
-        own = choose_unit(prompt_ids[here])
-        return bootstrap_mean(correct(gap[here]), own, resamples=resamples, seed=seed)
+        return bootstrap_mean(correct(gap[here]), facts.unit(here), resamples=resamples, seed=seed)
 
     return Disagreement(
         models=len(gap_MB),
@@ -187,7 +186,7 @@ def _by_source(gap: FloatArray, facts: PairFacts, *, resamples: int, seed: int) 
     rows = []
     for name in np.unique(source):
         here = source == name
-        unit = choose_unit(facts.prompt_ids[here])
+        unit = facts.unit(here)
         rows.append(
             SourceRow(
                 source=str(name),
@@ -205,7 +204,7 @@ def _by_length(gap: FloatArray, facts: PairFacts, *, resamples: int, seed: int) 
     rows = []
     for band in np.unique(band_of):
         here = band_of == band
-        unit = choose_unit(facts.prompt_ids[here])
+        unit = facts.unit(here)
         rows.append(
             LengthRow(
                 low=float(longer_by[here].min()),

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from outweigh.errors import ConfigError
 from outweigh.metrics.arrays import FloatArray, IntArray, check_pairs
+from outweigh.metrics.intervals import Unit, choose_unit
 
 if TYPE_CHECKING:  # the type alone is needed, and behind it stands `datasets`, seconds to import
     from outweigh.data.pairs import PairSet
@@ -27,6 +28,7 @@ class PairFacts:
     rejected_characters: FloatArray
     source: NDArray[Any] | None = None  # strings
     grades: Mapping[str, FloatArray] = field(default_factory=dict)
+    pair_ids: IntArray | None = None  # equal ones are copies of one pair
 
     def __post_init__(self) -> None:
         check_pairs(
@@ -35,8 +37,13 @@ class PairFacts:
             rejected_characters=self.rejected_characters,
             # Sources are names and grades may be NaN: of these only the shape can be checked.
             **({} if self.source is None else {"source": np.zeros(self.source.shape)}),
+            **({} if self.pair_ids is None else {"pair_ids": self.pair_ids}),
             **{name: np.zeros(grade.shape) for name, grade in self.grades.items()},
         )
+
+    def unit(self, here: NDArray[Any] | slice = slice(None)) -> Unit:
+        """What is resampled of the pairs at these places, or marked so."""
+        return choose_unit(self.prompt_ids[here], None if self.pair_ids is None else self.pair_ids[here])
 
     @property
     def longer_by(self) -> FloatArray:
@@ -56,6 +63,8 @@ class PairFacts:
         grades = {"votes": _vote_share(pairs), "ratings": _rating_difference(pairs)}
         if grade is not None:
             grades[grade] = _numbers(pairs, grade)
+        from outweigh.data.split import group_ids  # behind it stands `datasets`
+
         chosen, rejected = pairs.characters()
         return cls(
             prompt_ids=pairs.text_ids()[0],
@@ -63,6 +72,7 @@ class PairFacts:
             rejected_characters=rejected.astype(np.float64),
             source=pairs.column("source"),
             grades={name: values for name, values in grades.items() if values is not None},
+            pair_ids=group_ids(pairs, "pair"),
         )
 
 

@@ -43,12 +43,16 @@ class Estimate:
     pairs: int
 
 
-def choose_unit(prompt_ids: NDArray[Any]) -> Unit:
-    """Prompts as the unit where there are 30 or more of them, else pairs."""
+def choose_unit(prompt_ids: NDArray[Any], pair_ids: NDArray[Any] | None = None) -> Unit:
+    """Prompts as the unit where there are 30 or more of them, else pairs, of which copies are one.
+
+    Ids are (B,); equal `pair_ids` are copies of one pair. Without them no pair has a copy.
+    """
     names, ids = np.unique(prompt_ids, return_inverse=True)
     if len(names) >= MIN_PROMPTS:
         return Unit("prompt", ids.astype(np.int64), len(names))
-    return Unit("pair", np.arange(len(prompt_ids), dtype=np.int64), len(prompt_ids))
+    pairs, ids = np.unique(np.arange(len(prompt_ids)) if pair_ids is None else pair_ids, return_inverse=True)
+    return Unit("pair", ids.astype(np.int64), len(pairs))
 
 
 @dataclass(frozen=True, slots=True)

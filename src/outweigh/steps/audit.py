@@ -15,11 +15,12 @@ from outweigh.auditing.noise import MIN_PAIRS, NoiseEstimate
 from outweigh.auditing.trust import THRESHOLD
 from outweigh.data.checks import check_pairs_data
 from outweigh.data.pairs import Data, OnBadRows, PairSet, read_pairs
+from outweigh.data.split import group_ids
 from outweigh.data.writing import replaced_whole
 from outweigh.denoising.policies import Repair, repair
 from outweigh.errors import DataError
+from outweigh.evaluation.facts import PairFacts
 from outweigh.metrics.arrays import FloatArray
-from outweigh.metrics.intervals import choose_unit
 from outweigh.steps.config import AuditConfig
 from outweigh.steps.record import Stopwatch, described, headed, peak_memory, write_json, write_run
 from outweigh.steps.votes import Asked, ask
@@ -67,8 +68,9 @@ def audit(
     with clock("reading"):
         pairs = read_pairs(data, on_bad_rows=on_bad_rows)
         about = described(data if of is None else of, pairs)
-    if len(pairs) < MIN_PAIRS:
-        raise DataError(f"audit: got {len(pairs)} pairs, want at least {MIN_PAIRS}. Give more pairs.")
+    if (different := len(np.unique(group_ids(pairs, "pair")))) < MIN_PAIRS:
+        copies = "" if different == len(pairs) else f" but for copies, {len(pairs)} with them"
+        raise DataError(f"audit: got {different} pairs{copies}, want at least {MIN_PAIRS}. Give more pairs.")
     with clock("voting"):
         asked = ask(pairs, config, training, folder and folder / "voters", first_gap_B)
     with clock("auditing"):
@@ -103,7 +105,7 @@ def judged(pairs: PairSet, asked: Asked, config: AuditConfig) -> Audit:
     longer = check_pairs_data(pairs).longer_chosen
     return audited(
         asked.votes,
-        group_B=choose_unit(pairs.text_ids()[0]).ids,
+        group_B=PairFacts.of(pairs).unit().ids,
         source_B=pairs.column("source"),
         trial=asked.trial,
         rule_agreement=max(longer, 1 - longer),

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from outweigh.evaluation.facts import PairFacts
 from outweigh.metrics.accuracy import correct
-from outweigh.metrics.intervals import Unit, choose_unit
+from outweigh.metrics.intervals import Unit
 from outweigh.metrics.paired import Gain, gain_over_seeds, holm
 from outweigh.study.config import Cell, Study
 from outweigh.study.pairs import held_out_pairs
@@ -38,7 +39,7 @@ class Line:
 def study_lines(study: Study, found: Found) -> list[Line]:
     """A line a data set, planted share, fraction and method, of the cells that are there."""
     held_out = {name: held_out_pairs(files) for name, files in study.data.items()}
-    units = {name: choose_unit(pairs.text_ids()[0]) for name, pairs in held_out.items()}
+    units = {name: PairFacts.of(pairs).unit() for name, pairs in held_out.items()}
     lines = list(_lines(study, found, units))
     compared = [line for line in lines if line.gain is not None]
     corrected = holm([line.gain.p_value for line in compared if line.gain is not None])

@@ -72,6 +72,6 @@ def training_arguments(config: TrainConfig, output: Path, items: int, watched: b
     if found.n_gpu > 1:
         raise ConfigError(
             f"devices: got one process for {found.n_gpu} GPUs, want one each. Start with accelerate launch "
-            "-m outweigh.cli.main, or choose one with CUDA_VISIBLE_DEVICES=0."
+            "-m outweigh, or choose one with CUDA_VISIBLE_DEVICES=0."
         )
     return found
