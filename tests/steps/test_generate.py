@@ -16,7 +16,7 @@ import outweigh
 from outweigh.errors import ConfigError, DataError, OutweighError, ServerError
 from outweigh.generation.config import SamplingConfig
 from outweigh.servers.config import ServerConfig
-from outweigh.steps.generate import _opened
+from outweigh.steps.unfinished import unfinished_rows
 
 SHORT = SamplingConfig(n=2, max_new_tokens=6)
 
@@ -42,7 +42,7 @@ def test_each_row_gets_its_responses_and_keeps_what_it_had(tiny_chat, tmp_path):
     assert {len(row[name]) for row in rows for name in ("responses", "logprobs", "finished")} == {2}
     assert found["tokens"] == sum(sum(row["response_tokens"]) for row in rows)
     assert not out.with_name("made.jsonl.unfinished").exists()
-    assert outweigh.score(next_model(tiny_chat, tmp_path), out, out=tmp_path / "scored.jsonl") == 3
+    assert outweigh.score(next_model(tiny_chat, tmp_path), out, out=tmp_path / "scored.jsonl")["rows"] == 3
 
 
 def next_model(backbone, tmp_path):
@@ -103,7 +103,7 @@ def test_what_is_unfinished_goes_on_only_with_the_same_prompts_and_settings(serv
     other = SamplingConfig(n=2, max_new_tokens=6, seed=1)
     for changed in ({"data": asked(4)}, {"config": other}):
         options = {"data": asked(5), "config": SHORT} | changed
-        with pytest.raises(ConfigError, match="other prompts, another policy or other settings"):
+        with pytest.raises(ConfigError, match="other data, another model or other settings"):
             outweigh.generate(**options, policy=server.url, out=out, server=told, resume=True)
     server.asked.clear()
     found = outweigh.generate(asked(5), policy=server.url, out=out, config=SHORT, server=told, resume=True)
@@ -115,10 +115,10 @@ def test_what_is_unfinished_goes_on_only_with_the_same_prompts_and_settings(serv
 
 def test_two_runs_do_not_write_one_file(server, tmp_path):
     out = tmp_path / "made.jsonl"
-    other = _opened(tmp_path / "made.jsonl.unfinished", "identity", 1, False)
-    with other, pytest.raises(ConfigError, match="another run is writing it"):
-        outweigh.generate(asked(2), policy=server.url, out=out, config=SHORT, resume=True)
-    assert not out.exists()
+    with unfinished_rows(out, "identity", resume=False):
+        with pytest.raises(ConfigError, match="another run is writing it"):
+            outweigh.generate(asked(2), policy=server.url, out=out, config=SHORT, resume=True)
+        assert not out.exists()
 
 
 def test_neither_the_data_nor_a_folder_is_written_over(server, tmp_path):
@@ -157,13 +157,14 @@ def test_the_password_of_a_url_is_in_no_file(server, tmp_path):
         outweigh.generate(
             asked(3), policy=url, out=tmp_path / "o.jsonl", config=SHORT, server=ServerConfig(concurrency=1)
         )
-    assert "secret" not in (tmp_path / "o.jsonl.unfinished").read_text() + str(told.value)
+    written = [(tmp_path / f"o.jsonl.{name}").read_text() for name in ("unfinished", "identity")]
+    assert "secret" not in "".join(written) + str(told.value)
 
 
 def test_another_model_of_the_server_is_another_policy(server, tmp_path):
     out = tmp_path / "o.jsonl"
     server.script = [None, (401, b"no more")]
-    for model, resume, said in (("small", False, "no more"), ("large", True, "another policy")):
+    for model, resume, said in (("small", False, "no more"), ("large", True, "another model")):
         with pytest.raises(OutweighError, match=said):
             outweigh.generate(
                 asked(5),

@@ -430,14 +430,14 @@ def test_what_a_later_training_would_refuse_is_refused_before_the_first(pairs_fi
 def test_score_keeps_rows_and_order(pairs_file, tiny_llama, tmp_path):
     outweigh.train(pairs_file, out=tmp_path / "t", config=train_config(tiny_llama))
     model = outweigh.RewardModel.load(tmp_path / "t" / "model")
-    assert outweigh.score(model, pairs_file, out=tmp_path / "scored.jsonl") == 180
+    assert outweigh.score(model, pairs_file, out=tmp_path / "scored.jsonl")["rows"] == 180
     rows = [json.loads(line) for line in (tmp_path / "scored.jsonl").read_text().splitlines()]
     for row in rows[:3]:
         rewards = model.score([row["prompt"]] * 2, [row["chosen"], row["rejected"]])
         np.testing.assert_allclose(rewards, [row["reward_chosen"], row["reward_rejected"]], atol=2e-2)  # bf16
         assert row["gap"] == pytest.approx(row["reward_chosen"] - row["reward_rejected"])
     several = [{"prompt": "Ask.", "responses": ["Please.", "Now!", "Tea?"]}]
-    assert outweigh.score(model, several, out=tmp_path / "k.jsonl") == 1
+    assert outweigh.score(model, several, out=tmp_path / "k.jsonl")["rows"] == 1
     assert len(json.loads((tmp_path / "k.jsonl").read_text())["rewards"]) == 3
 
 

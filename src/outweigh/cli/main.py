@@ -13,7 +13,7 @@ from outweigh.errors import OutweighError
 
 DONE, OUR_FAULT, USERS_INPUT, INTERRUPTED = 0, 1, 2, 130
 
-ONWARDS = dict.fromkeys(("run", "train", "align", "generate", "demo"), "--resume") | {
+ONWARDS = dict.fromkeys(("run", "train", "align", "generate", "score", "demo"), "--resume") | {
     "study": "the same command"
 }
 """How an interrupted verb goes on."""

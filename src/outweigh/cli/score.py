@@ -6,7 +6,7 @@ from pathlib import Path
 
 import tyro
 
-from outweigh.cli.parse import Common, Shared, parse
+from outweigh.cli.parse import Common, OnBadRows, Shared, parse
 from outweigh.servers.config import ServerConfig
 
 
@@ -22,6 +22,10 @@ class Score:
     """File, folder or Hub data set of pairs or of rows with `responses`."""
     out: Path
     """File for the rows, .jsonl or .jsonl.gz."""
+    on_bad_rows: OnBadRows = "error"
+    """skip leaves bad rows out and says how many they are."""
+    resume: bool = False
+    """Go on where a run of the same data and model was killed; what is finished stands in FILE.unfinished."""
     server: ServerConfig = field(default_factory=ServerConfig)
     """How a served reward model is asked."""
     common: Shared = field(default_factory=Common)
@@ -30,12 +34,23 @@ class Score:
 def main(arguments: Sequence[str]) -> None:
     """Parses and scores."""
     told = parse(Score, arguments)
-    from outweigh.cli.show import show, show_plan
+    from outweigh.cli.show import scoring_lines, show, show_plan
     from outweigh.steps.plan import planned_scoring
+    from outweigh.steps.record import check_apart
     from outweigh.steps.score import score
 
     if told.common.dry_run:
-        plan = planned_scoring(told.data, models=[told.model], writes=[str(told.out)])
+        check_apart(told.out, told.data)
+        plan = planned_scoring(
+            told.data, models=[told.model], writes=[str(told.out)], on_bad_rows=told.on_bad_rows
+        )
         return show_plan(told.common, plan)
-    rows = score(told.model, told.data, out=told.out, server=told.server)
-    show(told.common, {"rows": rows, "out": told.out}, [f"{rows:,} rows with rewards are in {told.out}."])
+    results = score(
+        told.model,
+        told.data,
+        out=told.out,
+        server=told.server,
+        on_bad_rows=told.on_bad_rows,
+        resume=told.resume,
+    )
+    show(told.common, results, scoring_lines(results))

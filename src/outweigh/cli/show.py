@@ -133,6 +133,20 @@ def run_lines(results: Mapping[str, Any], out: Path) -> list[RenderableType]:
     return [*lines, f"The reward model is in {out / 'model'}.", f"The report is in {out / 'report.html'}."]
 
 
+def scoring_lines(results: Mapping[str, Any]) -> list[str]:
+    """What was scored, in words."""
+    if results["already_there"]:
+        return [f"{results['out']} is there already, with {results['rows']:,} rows. Remove it to score anew."]
+    lines = [f"{results['rows']:,} rows with rewards are in {results['out']}."]
+    if results["resumed_at"]:
+        lines.append(f"{results['resumed_at']:,} rows of the data stood from the run before.")
+    return lines + _left_out(results["bad_rows"])
+
+
+def _left_out(bad: Sequence[str]) -> list[str]:
+    return [f"{len(bad):,} bad rows are left out, the first: {bad[0]}"] if bad else []
+
+
 def generation_plan_lines(plan: Mapping[str, Any]) -> list[str]:
     """What would be asked, in words."""
     lines = [
@@ -154,9 +168,7 @@ def generation_lines(results: Mapping[str, Any], out: Path) -> list[str]:
     ]
     if results["resumed_at"]:
         lines.append(f"{results['resumed_at']:,} of them stood from the run before.")
-    if bad := results["bad_rows"]:
-        lines.append(f"{len(bad):,} bad rows are left out, the first: {bad[0]}")
-    return lines
+    return lines + _left_out(results["bad_rows"])
 
 
 def rl_plan_lines(plan: Mapping[str, Any]) -> list[str]:

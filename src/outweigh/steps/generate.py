@@ -1,21 +1,21 @@
 """`outweigh generate`: prompts in, n sampled responses to each out; what is done stays done."""
 
-import fcntl
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from outweigh.data.files import raw_rows
 from outweigh.data.pairs import Data, OnBadRows, parsed
 from outweigh.data.records import Text
 from outweigh.data.rows import row_prompt
-from outweigh.data.writing import json_line, json_value, write_rows
-from outweigh.errors import ConfigError, DataError
+from outweigh.data.writing import json_line
+from outweigh.errors import DataError
 from outweigh.generation.config import SamplingConfig
 from outweigh.generation.local import LocalPolicy
 from outweigh.generation.samples import Refused, Sample, Sampler
@@ -24,8 +24,8 @@ from outweigh.models.features import checkpoint_identity
 from outweigh.progress import progress
 from outweigh.servers.config import ServerConfig, is_server, masked
 from outweigh.steps.record import check_apart, headed, peak_memory
+from outweigh.steps.unfinished import finished_rows, unfinished_rows
 
-REFUSED = "outweigh: refused"  # in the unfinished file, in place of a row
 TRIED = 16  # tokens of the answers that a dry run times
 
 
@@ -54,8 +54,8 @@ def generate(
     is in nats under the policy at temperature 1, null where a server does not tell. A row keeps its prompt
     and what it has beside texts and labels; one that a server refuses is a bad row. While it goes on, what
     is finished stands in `out`.unfinished; with `resume` it is taken from there, and on one machine the file
-    becomes what it would have become. `out`.identity tells which prompts, policy and settings a finished file
-    is of; with `resume` one of the same is left as it is.
+    becomes what it would have become. `out`.identity tells which prompts, policy and settings either is of;
+    with `resume` a finished file of the same is left as it is.
 
     Raises:
         DataError: a row has no prompt or one that the policy can't take, and `on_bad_rows` is error.
@@ -64,51 +64,53 @@ def generate(
         ModelError, ServerError: the policy can't be loaded, or does not answer.
     """
     config, path = config or SamplingConfig(), Path(out)
-    if not path.name.endswith((".jsonl", ".jsonl.gz")):
-        raise ConfigError(f"{path}: rows are written as JSON lines, want a name in .jsonl or .jsonl.gz.")
     check_apart(path, data)
-    unfinished, kept = (path.with_name(f"{path.name}.{each}") for each in ("unfinished", "identity"))
     sampler = _sampler(policy, config, server)
     asked, bad = asked_rows(data, sampler.refusal, on_bad_rows, written=True)
     model = sampler.server.model if isinstance(sampler, ServedPolicy) else checkpoint_identity(str(policy))
     identity = json.dumps([masked(policy), model, asdict(config), _digest(asked)])
-    if resume and path.exists() and not unfinished.exists():
-        _check_finished(path, kept, identity)
-        rows = sum(1 for _ in raw_rows(path))
+    if resume and (rows := finished_rows(path, identity)) is not None:
         return headed("generate", config.seed) | {"rows": rows, "already_there": True}
     started, tokens = time.monotonic(), 0
-    with (
-        _opened(unfinished, identity, sampler.batch_prompts, resume) as (file, done),
-        closing(sampler.samples((each.prompt for each in asked[done:]), done)) as drawn,
-        progress("responses", len(asked) * config.n) as advance,
-    ):
-        advance(done * config.n)
-        for each, samples in zip(asked[done:], drawn, strict=True):
-            if isinstance(samples, Refused):
-                if on_bad_rows == "error":
-                    raise DataError(f"{each.origin}: {samples.reason} Drop the row, or skip bad rows.")
-                line: dict[str, Any] = {REFUSED: f"{each.origin}: {samples.reason}"}
-            else:
-                line = _answered(each.row, samples)
-                tokens += sum(sample.tokens or 0 for sample in samples)
-            file.write(json.dumps(line, default=json_value) + "\n")
-            file.flush()
-            advance(config.n, f"{tokens / (time.monotonic() - started):,.0f} tokens/s")
+    with unfinished_rows(path, identity, resume=resume) as kept:
+        done = kept.read
+        with (
+            closing(sampler.samples((each.prompt for each in asked[done:]), done)) as samples,
+            progress("responses", len(asked) * config.n, done=done * config.n) as advance,
+        ):
+            drawn = zip(asked[done:], samples, strict=True)
+            while batch := list(islice(drawn, sampler.batch_prompts)):  # whole ones, drawn together
+                answered, refused = _answers(batch, on_bad_rows)
+                kept.add(answered, len(batch), refused)
+                tokens += sum(each or 0 for row in answered for each in row["response_tokens"])
+                per_second = tokens / (time.monotonic() - started)
+                advance(len(batch) * config.n, f"{per_second:,.0f} tokens/s")
     seconds = time.monotonic() - started
-    bad += [line[REFUSED] for line in _lines(unfinished) if REFUSED in line]
-    rows = write_rows(path, (line for line in _lines(unfinished) if REFUSED not in line))
-    kept.write_text(f"{identity}\n")
-    unfinished.unlink()
     return headed("generate", config.seed) | {
-        "rows": rows,
+        "rows": kept.written,
         "already_there": False,
-        "bad_rows": bad,
+        "bad_rows": bad + kept.bad,
         "resumed_at": done,
         "tokens": tokens,
         "seconds": seconds,
         "tokens_per_second": tokens / seconds,
         "peak_memory_bytes": peak_memory(),
     }
+
+
+def _answers(
+    drawn: Sequence[tuple[Asked, Sequence[Sample] | Refused]], on_bad_rows: OnBadRows
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """The rows with their responses, and what is wrong with those whose prompt was refused."""
+    rows, bad = [], []
+    for each, samples in drawn:
+        if not isinstance(samples, Refused):
+            rows.append(_answered(each.row, samples))
+        elif on_bad_rows == "error":
+            raise DataError(f"{each.origin}: {samples.reason} Drop the row, or skip bad rows.")
+        else:
+            bad.append(f"{each.origin}: {samples.reason}")
+    return rows, bad
 
 
 def planned_generation(
@@ -186,53 +188,6 @@ def _answered(row: Mapping[str, Any], samples: Sequence[Sample]) -> dict[str, An
         "response_tokens": [sample.tokens for sample in samples],
         "finished": [sample.finished for sample in samples],
     }
-
-
-def _check_finished(path: Path, kept: Path, identity: str) -> None:
-    """Nothing, if the finished file is what the run would become."""
-    if not kept.exists() or kept.read_text().strip() != identity:
-        raise ConfigError(
-            f"{path}: is finished, and {kept.name} does not tell that it is of these prompts, this policy "
-            "and these settings. Give its own, name another file, or remove it."
-        )
-
-
-@contextmanager
-def _opened(path: Path, identity: str, batch: int, resume: bool) -> Iterator[tuple[IO[str], int]]:
-    """The unfinished file to append to, and how many rows of it stand: whole batches, drawn together."""
-    if path.exists() and not resume:
-        raise ConfigError(f"{path}: was left by an unfinished run. Go on with --resume, or remove it.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+b") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(f"{path}: another run is writing it. Wait for that, or name another.") from None
-        file.seek(0)
-        told, ends = file.readline(), [file.tell()]
-        if told.endswith(b"\n") and told.decode(errors="replace").strip() != identity:
-            raise ConfigError(
-                f"{path}: is of other prompts, another policy or other settings. Give those again, or remove "
-                "it."
-            )
-        if not told.endswith(b"\n"):  # new, or killed while it was begun
-            file.truncate(0)
-            file.write(f"{identity}\n".encode())
-            ends = [file.tell()]
-        else:
-            ends += [file.tell() for line in iter(file.readline, b"") if line.endswith(b"\n")]
-        done = (len(ends) - 1) // batch * batch
-        file.truncate(ends[done])
-        file.flush()
-        with path.open("a", encoding="utf-8") as lines:
-            yield lines, done
-
-
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8") as lines:
-        next(lines)  # which run it is of
-        for line in lines:
-            yield json.loads(line)
 
 
 def _digest(asked: Sequence[Asked]) -> str:

@@ -1,5 +1,7 @@
 """`outweigh score`: one row in, one row out, with its rewards."""
 
+import json
+import time
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -7,50 +9,118 @@ from typing import Any
 
 import numpy as np
 
-from outweigh.data.files import RawRow, raw_rows
-from outweigh.data.pairs import Data, parsed
+from outweigh.data.files import RawRow, content_hash, raw_rows
+from outweigh.data.pairs import Data, OnBadRows, parsed
 from outweigh.data.records import Text
 from outweigh.data.rows import row_candidates, row_ranking
-from outweigh.data.writing import write_rows
+from outweigh.data.writing import json_line
+from outweigh.errors import ConfigError, DataError
 from outweigh.metrics.arrays import FloatArray
-from outweigh.models.ensemble import load_scorer
+from outweigh.models.ensemble import load_scorer, members_of
+from outweigh.models.features import checkpoint_identity
 from outweigh.models.reward import Scorer
-from outweigh.servers.config import ServerConfig
+from outweigh.progress import progress
+from outweigh.servers.config import ServerConfig, is_server, masked
 from outweigh.steps.record import check_apart
+from outweigh.steps.unfinished import finished_rows, unfinished_rows
 
 CHUNK = 2048  # rows scored at once; their texts are sorted by length
 
 
 def score(
-    model: str | Path | Scorer, data: Data, *, out: str | Path, server: ServerConfig | None = None
-) -> int:
-    """The number of rows written: each row of the data, in order, with the rewards of its texts added.
+    model: str | Path | Scorer,
+    data: Data,
+    *,
+    out: str | Path,
+    server: ServerConfig | None = None,
+    on_bad_rows: OnBadRows = "error",
+    resume: bool = False,
+) -> dict[str, Any]:
+    """What was done; each row of the data goes to `out`, in order, with the rewards of its texts added.
 
     A pair gets `reward_chosen`, `reward_rejected` and `gap`; a row of K `responses` gets `rewards`, in their
     order, labelled or not; a row whose chosen and rejected are lists gets a list for each. Of several models
     as one (`uwo:A,B`) each reward has its `spread` beside it, the std over the models. A served one is asked
-    as `server` says.
+    as `server` says. While it goes on, what is finished stands in `out`.unfinished; with `resume` it is taken
+    from there, and a finished file of the same data and model is left as it is.
 
     Raises:
-        DataError: a row is not what it should be, or the file can't be written.
-        ConfigError: `out` is the data itself, or a folder.
+        DataError: a row is not what it should be and `on_bad_rows` is error, none can be scored, or the file
+            can't be written.
+        ConfigError: `out` is the data itself, or a folder; there is an unfinished file and no `resume`; what
+            is there is of other data or another model; or `resume` with a model in memory, which has no name.
         ModelError: the model can't be loaded.
     """
-    check_apart(Path(out), data)
-    return write_rows(out, _scored(load_scorer(model, server), raw_rows(data)))
+    path, started = Path(out), time.monotonic()
+    check_apart(path, data)
+    if resume and isinstance(model, Scorer):
+        raise ConfigError("resume: got a model in memory, which can't be told from another. Give its name.")
+    identity = _identity(model, data)
+    if resume and (rows := finished_rows(path, identity)) is not None:
+        return {"rows": rows, "already_there": True, "out": path}
+    scorer = load_scorer(model, server)
+    with unfinished_rows(path, identity, resume=resume) as kept, progress("rows", None, kept.read) as advance:
+        done, raws = kept.read, islice(raw_rows(data), kept.read, None)
+        while chunk := list(islice(raws, CHUNK)):
+            good, bad = _readable(chunk, on_bad_rows)
+            kept.add(_scored(scorer, good), len(chunk), bad)
+            advance(len(chunk))
+        if not kept.written:
+            raise DataError(f"none of {kept.read:,} rows can be scored. The first: {kept.bad[0]}")
+    return {
+        "rows": kept.written,
+        "already_there": False,
+        "bad_rows": kept.bad,
+        "resumed_at": done,
+        "seconds": time.monotonic() - started,
+        "out": path,
+    }
 
 
-def _scored(model: Scorer, rows: Iterator[RawRow]) -> Iterator[dict[str, Any]]:
-    while chunk := list(islice(rows, CHUNK)):
-        each_rewards = score_groups(model, [row_texts(raw) for raw in chunk])
-        for raw, (reward, spread) in zip(chunk, each_rewards, strict=True):
-            assert raw.values is not None  # row_texts has refused what could not be read
-            found = raw.values | _named("reward", raw.values, reward.tolist())
-            if len(reward) == 2 and "responses" not in raw.values:
-                found["gap"] = found["reward_chosen"] - found["reward_rejected"]
-            if spread is not None:
-                found |= _named("spread", raw.values, spread.tolist())
-            yield found
+def _identity(model: str | Path | Scorer, data: Data) -> str:
+    """One line that changes with the data and the models."""
+    if isinstance(model, Scorer):
+        return json.dumps([type(model).__name__, content_hash(data)])
+    weights = [
+        masked(name) if is_server(name) else checkpoint_identity(name) for name in members_of(model).names
+    ]
+    return json.dumps([masked(model), weights, content_hash(data)])
+
+
+def _readable(
+    chunk: Sequence[RawRow], on_bad_rows: OnBadRows
+) -> tuple[list[tuple[RawRow, list[tuple[Text, Text]]]], list[str]]:
+    """Rows with their texts, and what is wrong with those that have none or can't be written again."""
+    good, bad = [], []
+    for raw in chunk:
+        try:
+            texts = row_texts(raw)
+            try:
+                json_line(raw.values or {})
+            except DataError as error:
+                raise DataError(f"{raw.origin}: {error}") from None
+            good.append((raw, texts))
+        except DataError as error:
+            if on_bad_rows == "error":
+                raise
+            bad.append(str(error))
+    return good, bad
+
+
+def _scored(
+    model: Scorer, rows: Sequence[tuple[RawRow, list[tuple[Text, Text]]]]
+) -> Iterator[dict[str, Any]]:
+    if not rows:
+        return
+    each_rewards = score_groups(model, [texts for _, texts in rows])
+    for (raw, _), (reward, spread) in zip(rows, each_rewards, strict=True):
+        assert raw.values is not None  # row_texts has refused what could not be read
+        found = raw.values | _named("reward", raw.values, reward.tolist())
+        if len(reward) == 2 and "responses" not in raw.values:
+            found["gap"] = found["reward_chosen"] - found["reward_rejected"]
+        if spread is not None:
+            found |= _named("spread", raw.values, spread.tolist())
+        yield found
 
 
 def score_groups(

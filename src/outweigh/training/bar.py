@@ -19,8 +19,8 @@ class StepBar(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         if state.is_world_process_zero:
-            self._advance = self._open.enter_context(progress(self.label, state.max_steps))
-            self._advance(state.global_step)
+            bar = progress(self.label, state.max_steps, done=state.global_step)
+            self._advance = self._open.enter_context(bar)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -1,0 +1,130 @@
+"""Rows on their way to a file: what is done stands after a kill, and the run goes on from there."""
+
+import fcntl
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from outweigh.data.files import raw_rows
+from outweigh.data.writing import json_line, replaced_whole
+from outweigh.errors import ConfigError, DataError
+
+
+class Unfinished:
+    """Of a run's rows: how many of the data's are done, how many were written, and what is wrong with those
+    left out."""
+
+    def __init__(self, rows: IO[bytes], record: IO[bytes]) -> None:
+        self._rows, self._record = rows, record
+        self.read, self.written, self.bad = 0, 0, list[str]()
+
+    def add(self, rows: Iterable[Mapping[str, Any]], read: int, bad: Iterable[str] = ()) -> None:
+        """Nothing; `read` more rows of the data have become `rows`, and `bad` ones. After a kill all of them
+        stand, or none.
+
+        Raises:
+            DataError: a value has no place in JSON, or there is no space.
+        """
+        lines, bad = [json_line(row) for row in rows], list(bad)
+        try:
+            self._rows.writelines(lines)
+            self._rows.flush()
+            self._count(read, len(lines), bad)
+            done = {"read": self.read, "written": self.written, "bytes": self._rows.tell(), "bad": bad}
+            self._record.write(json_line(done))
+            self._record.flush()
+        except OSError as error:
+            raise DataError(
+                f"{self._rows.name}: can't be written, got {error.strerror or error}. What was finished is "
+                "kept; make room and go on with --resume."
+            ) from None
+
+    def _count(self, read: int, written: int, bad: list[str]) -> None:
+        self.read, self.written = self.read + read, self.written + written
+        self.bad += bad
+
+    def take_up(self) -> None:
+        """Nothing; goes to where the last whole entry of the record ends, and cuts off what is behind."""
+        size, ends = self._rows.seek(0, 2), (self._record.tell(), 0)
+        for line in iter(self._record.readline, b""):
+            told = json.loads(line) if line.endswith(b"}\n") else {}
+            if told.get("bytes", size + 1) > size:
+                break
+            self._count(told["read"] - self.read, told["written"] - self.written, told["bad"])
+            ends = (self._record.tell(), told["bytes"])
+        for file, end in zip((self._record, self._rows), ends, strict=True):
+            file.truncate(end)
+            file.seek(end)
+
+
+def places(path: Path) -> tuple[Path, Path]:
+    """Where rows stand until all are there, and where it stands of which run they are, and how far it is."""
+    return path.with_name(f"{path.name}.unfinished"), path.with_name(f"{path.name}.identity")
+
+
+def finished_rows(path: Path, identity: str) -> int | None:
+    """The rows of a finished file of the same run, to be left as it is; None where there is none.
+
+    Raises:
+        ConfigError: there is a finished file of another run, or of none that is known.
+    """
+    unfinished, record = places(path)
+    if not path.exists() or unfinished.exists():
+        return None
+    if not record.exists() or record.read_text(encoding="utf-8").partition("\n")[0] != identity:
+        raise ConfigError(
+            f"{path}: is finished, and {record.name} does not tell that it is of this data, this model and "
+            "these settings. Give its own, name another file, or remove it."
+        )
+    return sum(1 for _ in raw_rows(path))
+
+
+@contextmanager
+def unfinished_rows(path: Path, identity: str, *, resume: bool) -> Iterator[Unfinished]:
+    """Rows that become `path` when the block ends without an error; `identity`, a line, is kept beside it.
+
+    Raises:
+        ConfigError: the name is not one of JSON lines; rows of another run, or of this one without `resume`,
+            stand there; or another process writes them.
+    """
+    if not path.name.endswith((".jsonl", ".jsonl.gz")):
+        raise ConfigError(f"{path}: rows are written as JSON lines, want a name in .jsonl or .jsonl.gz.")
+    unfinished, record = places(path)
+    if unfinished.exists() and not resume:
+        raise ConfigError(f"{unfinished}: was left by an unfinished run. Go on with --resume, or remove it.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with unfinished.open("a+b") as rows, record.open("a+b") as told:
+        try:
+            fcntl.flock(rows, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(f"{unfinished}: another run is writing it. Wait, or name another.") from None
+        found = Unfinished(rows, told)
+        told.seek(0)
+        first = told.readline()
+        if rows.seek(0, 2) == 0 and first.decode(errors="replace") != f"{identity}\n":
+            told.truncate(0)  # new, or killed while it was begun
+            told.write(f"{identity}\n".encode())
+            told.flush()
+        elif first.decode(errors="replace") != f"{identity}\n":
+            raise ConfigError(
+                f"{unfinished}: is of other data, another model or other settings. Give those again, or "
+                "remove it."
+            )
+        found.take_up()
+        try:
+            yield found
+        except BaseException:
+            if not found.read:  # nothing to go on from
+                unfinished.unlink()
+                record.unlink()
+            raise
+    if path.name.endswith(".gz"):
+        with unfinished.open("rb") as plain, replaced_whole(path) as packed:
+            shutil.copyfileobj(plain, packed)
+        unfinished.unlink()
+    else:
+        unfinished.replace(path)
+    record.write_text(f"{identity}\n", encoding="utf-8")

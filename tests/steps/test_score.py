@@ -1,0 +1,155 @@
+"""Rewards into files: what a kill leaves, what is skipped, what is refused."""
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+import outweigh
+from outweigh import progress
+from outweigh.errors import ConfigError, DataError, OutweighError
+from outweigh.models.loading import load_classifier, load_tokenizer
+from outweigh.models.reward import RewardModel
+from outweigh.steps import score as step
+from outweigh.steps.unfinished import places, unfinished_rows
+
+
+@pytest.fixture
+def model(tiny_llama, tmp_path):
+    """A reward model of an untrained head, in a folder."""
+    tokenizer = load_tokenizer(tiny_llama)
+    RewardModel(load_classifier(tiny_llama, tokenizer), tokenizer).save(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def pairs(count):
+    return [
+        {"prompt": f"Prime {n}?", "chosen": f"It is {n}.", "rejected": "No " * (n % 7)} for n in range(count)
+    ]
+
+
+def write(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def read(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_killed_scoring_goes_on_and_ends_in_the_same_file(model, tmp_path):
+    data = write(tmp_path / "pairs.jsonl", pairs(3 * step.CHUNK)[1:])
+    whole, killed = tmp_path / "whole.jsonl", tmp_path / "killed.jsonl"
+    program = [sys.executable, "-m", "outweigh", "score", str(model), str(data)]
+    assert outweigh.score(model, data, out=whole)["rows"] == 3 * step.CHUNK - 1
+    process = subprocess.Popen([*program, "--out", str(killed)], stderr=subprocess.DEVNULL)
+    unfinished, record = places(killed)
+    until = time.monotonic() + 120
+    while time.monotonic() < until and not (record.exists() and record.read_bytes().count(b"\n") > 1):
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not killed.exists(), "it ended before it was killed"
+    with unfinished.open("ab") as file:
+        file.write(b'{"prompt": "half a li')
+    again = subprocess.run([*program, "--out", str(killed)], capture_output=True, text=True, check=False)
+    assert again.returncode == 2 and "left by an unfinished run. Go on with --resume" in again.stderr
+    done = subprocess.run(
+        [*program, "--out", str(killed), "--resume"], capture_output=True, text=True, check=True
+    )
+    assert "rows of the data stood from the run before" in done.stdout
+    assert killed.read_bytes() == whole.read_bytes() and not unfinished.exists()
+    assert outweigh.score(model, data, out=killed, resume=True)["already_there"]
+
+
+def test_an_interrupted_scoring_goes_on_only_with_the_same_data_and_model(model, tmp_path, monkeypatch):
+    data, out = write(tmp_path / "pairs.jsonl", pairs(10)), tmp_path / "scored.jsonl"
+    monkeypatch.setattr(step, "CHUNK", 4)
+    broken = RewardModel.load(model)
+    calls = iter([None, KeyboardInterrupt])
+
+    def interrupted(texts, own=broken.score_each):
+        if error := next(calls):
+            raise error
+        return own(texts)
+
+    monkeypatch.setattr(broken, "score_each", interrupted)
+    monkeypatch.setattr(step, "load_scorer", lambda name, server: broken)
+    with pytest.raises(KeyboardInterrupt):
+        outweigh.score(model, data, out=out)
+    monkeypatch.undo()
+    monkeypatch.setattr(step, "CHUNK", 4)
+    other = write(tmp_path / "other.jsonl", pairs(11))
+    with pytest.raises(ConfigError, match="is of other data, another model or other settings"):
+        outweigh.score(model, other, out=out, resume=True)
+    with pytest.raises(ConfigError, match="which can't be told from another"):
+        outweigh.score(broken, data, out=out, resume=True)
+    found = outweigh.score(model, data, out=out, resume=True)
+    assert (found["rows"], found["resumed_at"]) == (10, 4)
+    outweigh.score(model, data, out=tmp_path / "whole.jsonl")
+    assert read(out) == read(tmp_path / "whole.jsonl")
+    with pytest.raises(ConfigError, match="is finished, and"):
+        outweigh.score(model, other, out=out, resume=True)
+
+
+def test_a_kill_at_any_byte_of_the_record_leaves_whole_entries(tmp_path):
+    path, rows = tmp_path / "o.jsonl", [{"n": n} for n in range(6)]
+    with pytest.raises(OutweighError), unfinished_rows(path, "run", resume=False) as kept:
+        for place in range(0, 6, 2):
+            kept.add(rows[place : place + 2], 3, [f"bad {place}"])
+        raise OutweighError("a kill")
+    unfinished, record = tmp_path / "o.jsonl.unfinished", tmp_path / "o.jsonl.identity"
+    lines, told = unfinished.read_bytes(), record.read_bytes()
+    for end in range(len(told) + 1):
+        unfinished.write_bytes(lines)
+        record.write_bytes(told[:end])
+        entries = max(told[:end].count(b"\n") - 1, 0)
+        if end < len(b"run\n"):  # the identity itself is written before any row
+            with pytest.raises(ConfigError, match="of other data"), unfinished_rows(path, "run", resume=True):
+                pass
+            continue
+        with pytest.raises(OutweighError), unfinished_rows(path, "run", resume=True) as kept:
+            assert (kept.read, kept.written, len(kept.bad)) == (3 * entries, 2 * entries, entries)
+            kept.add([{"n": "new"}], 1)
+            raise OutweighError("a kill")
+        assert read(unfinished) == [*rows[: 2 * entries], {"n": "new"}]
+    packed = tmp_path / "o.jsonl.gz"
+    with unfinished_rows(packed, "run", resume=False) as kept:
+        kept.add(rows, 6)
+    with gzip.open(packed, "rt") as found:
+        assert [json.loads(line) for line in found] == rows
+    assert not places(packed)[0].exists() and places(packed)[1].read_text() == "run\n"
+
+
+def test_bad_rows_end_it_or_are_left_out_and_told(model, tmp_path, capsys):
+    rows = [*pairs(2), {"prompt": "x", "chosen": None, "rejected": "y"}, *pairs(1), {"nothing": 1}]
+    data, out = write(tmp_path / "pairs.jsonl", rows), tmp_path / "scored.jsonl"
+    with pytest.raises(DataError, match=r"pairs\.jsonl:3"):
+        outweigh.score(model, data, out=out)
+    assert not out.exists()
+    assert not list(tmp_path.glob("scored.jsonl.*"))  # nothing to go on from
+    from outweigh.cli.main import main
+
+    code = main(["score", str(model), str(data), "--out", str(out), "--on-bad-rows", "skip"])
+    said = capsys.readouterr().out
+    assert code == 0 and "3 rows with rewards" in said.replace("\n", " ")
+    assert "2 bad rows are left out, the first:" in said.replace("\n", " ")
+    assert [row["prompt"] for row in read(out)] == ["Prime 0?", "Prime 1?", "Prime 0?"]
+    with pytest.raises(DataError, match=r"none of 1 rows can be scored\. The first: row 1"):
+        outweigh.score(model, [{"nothing": 1}], out=tmp_path / "no.jsonl", on_bad_rows="skip")
+
+
+def test_where_nobody_watches_a_line_tells_now_and_then_how_far_it_is(capsys, monkeypatch):
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+    with progress.progress("rows", 300, done=100) as advance:
+        advance(50, "fast")
+        advance(150)
+    with progress.progress("rows", None) as advance:
+        advance(2048)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["rows: 150 of 300, about 0 min left, fast", "rows: 2,048"]
