@@ -214,6 +214,34 @@ def test_a_dry_run_says_what_it_would_cost_and_writes_nothing(capsys, tmp_path, 
     assert not (tmp_path / "t").exists()
 
 
+@pytest.mark.parametrize(
+    ("verb", "flags", "refused"),
+    [
+        ("train", ["--margin", "rating"], "the data has no column rating_chosen"),
+        ("train", ["--margin", "foo"], "margin: got 'foo'"),
+        ("align", ["--cap", "{source: length, beta: wide}"], "beta"),
+        ("audit", [], "audit: got 40 pairs, want at least 100"),
+        ("audit", ["--full.epochs", "2"], "full: has no meaning without full voters"),
+        ("run", [], "audit: got 40 pairs, want at least 100"),
+        ("score", [], "is what is read"),
+        ("judge", ["--by", "gold"], "is what is read"),
+        ("evaluate", ["--model", "minilm"], "is what is read"),
+        ("generate", ["--policy", "smollm2"], "is what is read"),
+        ("select", [], "is what is read"),
+        ("denoise", ["--audit", "nowhere"], "is what is read"),
+    ],
+)
+def test_a_dry_run_refuses_what_the_run_would_refuse(verb, flags, refused, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("outweigh.steps.plan.load_tokenizer", lambda *_: pytest.fail("a model was loaded"))
+    path = written(tmp_path, *(GOOD | {"prompt": f"p {n}"} for n in range(40)))
+    out = path if refused == "is what is read" else tmp_path / "out"
+    model = ["minilm"] if verb in ("score", "select") else []
+    kind = ["dpo"] if verb == "align" else []
+    code, _, err = said(capsys, verb, *kind, *model, path, "--out", out, *flags, "--dry-run")
+    assert code == 2 and refused in err.replace("\n", " "), err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_full_disk_is_said_and_leaves_no_half_file(tmp_path, wordy_pairs):
     path = written(tmp_path, *wordy_pairs)
     limit = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096));"

@@ -5,6 +5,7 @@ import pytest
 from outweigh.align.config import DPOConfig
 from outweigh.errors import ConfigError
 from outweigh.training.config import ContrastConfig, MetaConfig, SimilarityConfig, TrainConfig
+from outweigh.voting.config import VoteConfig
 
 
 @pytest.mark.parametrize(
@@ -20,7 +21,8 @@ from outweigh.training.config import ContrastConfig, MetaConfig, SimilarityConfi
         ({"warmup_fraction": 2}, "warmup_fraction: got 2, want 0 or more, and at most 1"),
         ({"dropout": 1.0}, "dropout: got 1.0"),
         ({"lora_rank": 0}, "lora_rank: got 0"),
-        ({"evaluations": -1}, "evaluations: got -1"),
+        ({"evaluations": 0}, "evaluations: got 0, want a whole number, 1 or more"),
+        ({"lora_rank": 8}, "lora_rank: has no meaning with method full, want method lora"),
         ({"seed": -1}, "seed: got -1"),
         ({"layers": 0}, "layers: got 0"),
         ({"keep": "Best"}, "keep: got 'Best', want one of last, best"),
@@ -49,7 +51,22 @@ def test_what_training_can_not_mean_is_refused(given, said):
         (lambda: ContrastConfig(kind="moco"), "contrast kind: got 'moco', want one of none, simcse, swav"),
         (lambda: ContrastConfig(kind="swav", epsilon=0), "contrast epsilon: got 0, want more than 0"),
         (lambda: SimilarityConfig(pooling="last"), "similarity pooling: got 'last', want one of mean, first"),
+        (lambda: ContrastConfig(kind="simcse", rounds=5), "contrast rounds: has no meaning with kind simcse"),
         (lambda: DPOConfig(beta=0), "beta: got 0, want more than 0"),
+        (lambda: DPOConfig(lora_alpha=8), "lora_alpha: has no meaning with method full"),
+        (
+            lambda: VoteConfig(voters=("a",), trainings=3),
+            "votes trainings: has no meaning beside votes.voters",
+        ),
+        (
+            lambda: VoteConfig(method="probes", jobs=2),
+            "votes jobs: has no meaning with probes, want votes.me",
+        ),
+        (lambda: VoteConfig(folds=3), "votes folds: has no meaning with votes in-sample"),
+        (
+            lambda: VoteConfig(method="full", vote="out-of-fold", depth=0.5),
+            "votes depth: has no meaning with f",
+        ),
         (lambda: DPOConfig(batch_pairs=0), "batch_pairs: got 0"),
         (lambda: DPOConfig(loss="hinge"), "loss: got 'hinge', want one of logistic, squared"),
     ],

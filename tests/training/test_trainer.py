@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -239,6 +240,11 @@ def test_rows_of_k_responses_train_listwise(tiny_llama, tmp_path):
     [
         ({"device_pairs": 5}, "batch_pairs: got 16, want a multiple of device_pairs"),
         ({"trainer": {"nonsense": 1}}, "nonsense"),
+        ({"trainer": {"num_train_epochs": 9}}, "trainer num_train_epochs: is decided by epochs. Set that"),
+        ({"trainer": {"gradient_accumulation_steps": 2}}, "is decided by batch_pairs and device_pairs"),
+        ({"trainer": {"report_to": "abacus"}}, "trainer: abacus is not supported"),
+        ({"trainer": {"report_to": ["comet_ml"]}}, "trainer report_to: .* requires comet"),
+        ({"meta": MetaConfig(rho=0.1)}, "meta rho: has no meaning without meta.data"),
         ({"trainer": {"fsdp": "full_shard"}, "meta": MetaConfig(data="prompts.jsonl")}, "meta: got fsdp"),
     ],
 )
@@ -250,6 +256,26 @@ def test_what_does_not_fit_is_refused_before_an_encoder_reads_the_texts(
     (tmp_path / "prompts.jsonl").write_text('{"prompt": "Tea?", "responses": ["Yes.", "No."]}\n')
     with pytest.raises(ConfigError, match=said):
         fit(PairSet.from_rows(wordy_pairs), configured(tiny_llama, cap="cosine", **settings), tmp_path)
+
+
+def test_of_a_few_steps_none_is_lost_to_warming_up(tmp_path):
+    def warming(items, **settings):
+        return training_arguments(
+            TrainConfig(batch_pairs=16, **settings), tmp_path, items, False
+        ).warmup_steps
+
+    assert [warming(16 * steps) for steps in (1, 19, 20, 100)] == [0, 0, 1, 5]
+    assert warming(1600, trainer={"max_steps": 40}) == 2
+    assert warming(1600, warmup_fraction=1.0) == 100
+
+
+def test_one_step_teaches(tiny_llama, wordy_pairs, tmp_path):
+    pairs = PairSet.from_rows(wordy_pairs)
+    config = configured(tiny_llama, batch_pairs=len(pairs), learning_rate=3e-3, validation=0.0)
+    trained = fit(pairs, config, tmp_path)
+    still = fit(pairs, replace(config, learning_rate=0.0), tmp_path / "still").model
+    gaps = [np.subtract(*model.score_pairs(pairs)).mean() for model in (trained.model, still)]
+    assert trained.results["steps"] == 1 and gaps[0] > gaps[1] + 0.01
 
 
 def test_what_does_not_fit_is_refused_before_a_model_is_loaded(wordy_pairs, tmp_path):

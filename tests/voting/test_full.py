@@ -63,7 +63,9 @@ def test_voters_trained_at_once_are_those_trained_in_turn(pairs, config, tmp_pat
     assert "A voter is trained" not in caplog.text  # by this process
     in_turn = full_votes(pairs, config, tmp_path / "in turn", panels)
     for one, other in zip(at_once, in_turn, strict=True):
-        np.testing.assert_allclose(one.gap_MB, other.gap_MB, rtol=1e-4, atol=1e-4)  # threads round otherwise
+        np.testing.assert_allclose(
+            one.gap_MB, other.gap_MB, atol=1e-2
+        )  # threads round otherwise, Adam more so
     assert caplog.text.count("A voter is trained") == 3
     names = [{each.name for each in (tmp_path / how).iterdir()} for how in ("at once", "in turn")]
     assert names[0] == names[1] and len(names[0]) == 3

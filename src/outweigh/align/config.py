@@ -8,7 +8,7 @@ from typing import Literal
 from outweigh.align.shaping import ShapingConfig
 from outweigh.errors import ConfigError
 from outweigh.objectives.spec import Spec
-from outweigh.training.config import ABOVE_0, FitConfig, TrainConfig, check_limits
+from outweigh.training.config import ABOVE_0, FitConfig, TrainConfig, check_adapters, check_limits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +33,7 @@ class DPOConfig(FitConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_limits(self, "", {"beta": (ABOVE_0, math.inf)})
+        check_adapters(self)
         for name in ("margin", "flip_rate", "cap"):
             if self.loss == "squared" and getattr(self, name) not in ("auto", "none", None):
                 raise ConfigError(f"loss squared: takes no {name}, want none; or loss logistic.")
@@ -130,6 +131,7 @@ class RLConfig:
         for name, known in (("algorithm", ("rloo", "grpo")), ("method", ("full", "lora"))):
             if getattr(self, name) not in known:
                 raise ConfigError(f"{name}: got {getattr(self, name)!r}, want {' or '.join(known)}.")
+        check_adapters(self)
         if (self.batch_prompts * self.n) % self.device_responses:
             raise ConfigError(
                 f"device_responses: got {self.device_responses}, want a divisor of batch_prompts x n, "

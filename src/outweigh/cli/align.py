@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -69,8 +70,12 @@ def main(arguments: Sequence[str]) -> None:
     from outweigh.evaluation.tables import evaluation_tables
     from outweigh.steps.align import align_dpo
     from outweigh.steps.plan import TRAINING_PASSES, planned
+    from outweigh.training.checkpoints import check_begun
+    from outweigh.training.fit import checked
+    from outweigh.training.items import asked_columns
 
     if told.common.dry_run:
+        check_begun(told.out, told.resume, "policy")
         plan = planned(
             told.data,
             model=told.settings.backbone,
@@ -78,6 +83,8 @@ def main(arguments: Sequence[str]) -> None:
             passes=1 + TRAINING_PASSES * told.settings.epochs,  # one for the reference
             writes=[f"{told.out}/policy", f"{told.out}/results.json"],
             on_bad_rows=told.on_bad_rows,
+            keep=asked_columns(told.settings.training),
+            check=partial(checked, config=told.settings.training),
         )
         return show_plan(told.common, plan)
     results = align_dpo(

@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from outweigh.cli.parse import Common, OnBadRows, Shared, parse
+from outweigh.errors import ConfigError
 from outweigh.steps.config import AuditConfig
 from outweigh.training.config import TrainConfig
 
@@ -32,10 +33,12 @@ def main(arguments: Sequence[str]) -> None:
     """Parses and audits."""
     told = parse(Audit, arguments)
     from outweigh.cli.show import audit_lines, show, show_plan
-    from outweigh.steps.audit import audit
+    from outweigh.steps.audit import audit, check_enough
     from outweigh.steps.plan import passes, planned
 
     votes, full = told.settings.votes, told.settings.votes.method == "full"
+    if not full and told.full != TrainConfig():
+        raise ConfigError("full: has no meaning without full voters, want votes.method full.")
     if told.common.dry_run:
         plan = planned(
             told.data,
@@ -45,6 +48,7 @@ def main(arguments: Sequence[str]) -> None:
             layers=told.full.layers if full else None,
             writes=[f"{told.out}/strength.parquet", f"{told.out}/audit.json"],
             on_bad_rows=told.on_bad_rows,
+            check=check_enough,
         )
         return show_plan(told.common, plan)
     found = audit(

@@ -38,10 +38,12 @@ def main(arguments: Sequence[str]) -> None:
     told = parse(Denoise, arguments)
     from outweigh.cli.show import denoise_lines, show
     from outweigh.steps.denoise import denoise, plan
+    from outweigh.steps.record import check_apart
 
     policy = None if told.policy == "auto" else told.policy
     options = None if told.options == RepairOptions() else told.options  # then the audit's
     if told.common.dry_run:
+        check_apart(told.out, told.data)
         counts = plan(told.data, audit=told.audit, policy=policy, options=options)
         return show(told.common, counts, [*denoise_lines(counts), f"Would write {told.out}."])
     counts = denoise(

@@ -42,8 +42,11 @@ def main(arguments: Sequence[str]) -> None:
     from outweigh.servers.config import is_server, masked
     from outweigh.steps.evaluate import evaluate
     from outweigh.steps.plan import planned
+    from outweigh.steps.record import check_apart
 
     if told.common.dry_run:
+        if told.out is not None:
+            check_apart(told.out, *told.data)
         names = [name for model in told.model for name in members_of(model).names]
         here = [name for name in names if not is_server(name)]
         if not here:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import tyro
 
-from outweigh.cli.parse import Common, Shared, parse
+from outweigh.cli.parse import Common, OnBadRows, Shared, parse
 from outweigh.servers.config import ServerConfig
 
 
@@ -25,6 +25,8 @@ class JudgeVerb:
     out: Path | None = None
     """File for the verdicts, .jsonl or .jsonl.gz: 1 for the first (or the chosen), 0 for the other, .5 a
     tie."""
+    on_bad_rows: OnBadRows = "error"
+    """skip leaves bad rows out and says how many they are."""
     server: ServerConfig = field(default_factory=ServerConfig)
     """How a server is asked."""
     prices: tuple[float, float] | None = None
@@ -41,7 +43,9 @@ def main(arguments: Sequence[str]) -> None:
     from outweigh.steps.judge import judge, planned_judging
 
     if told.common.dry_run:
-        plan = planned_judging(told.data, told.against, by=told.by)
+        plan = planned_judging(
+            told.data, told.against, by=told.by, out=told.out, on_bad_rows=told.on_bad_rows
+        )
         again = " Those whose answer has no verdict are asked again, twice at most." if plan["asked"] else ""
         said = f"{plan['matches']:,} pairs of responses, {plan['asked']:,} questions.{again}"
         return show(told.common, plan, [said])
@@ -52,6 +56,7 @@ def main(arguments: Sequence[str]) -> None:
         out=told.out,
         server=told.server,
         prices=told.prices,
+        on_bad_rows=told.on_bad_rows,
         seed=told.seed,
     )
     show(told.common, results, judge_lines(results))

@@ -36,11 +36,21 @@ def main(arguments: Sequence[str]) -> None:
     """Parses and runs."""
     told = parse(Run, arguments)
     from outweigh.cli.show import run_lines, show, show_plan
+    from outweigh.data.pairs import PairSet
+    from outweigh.steps.audit import check_enough
     from outweigh.steps.plan import planned, run_passes
-    from outweigh.steps.run import resolved, run
+    from outweigh.steps.run import check_unbegun, resolved, run
+    from outweigh.training.fit import checked
+    from outweigh.training.items import asked_columns
 
     settings = resolved(told.settings)
     if told.common.dry_run:
+        check_unbegun(told.out, told.resume)
+
+        def check(pairs: PairSet) -> None:
+            check_enough(pairs)
+            checked(pairs, settings.train)
+
         plan = planned(
             told.data,
             model=settings.train.backbone,
@@ -49,6 +59,8 @@ def main(arguments: Sequence[str]) -> None:
             layers=settings.train.layers,
             writes=[f"{told.out}/{name}" for name in ("model", "results.json", "report.html")],
             on_bad_rows=told.on_bad_rows,
+            keep=asked_columns(settings.train),
+            check=check,
         )
         return show_plan(told.common, plan)
     results = run(

@@ -42,9 +42,11 @@ def main(arguments: Sequence[str]) -> None:
     from outweigh.cli.show import selection_lines, show, show_plan
     from outweigh.data.rows import row_candidates
     from outweigh.steps.plan import planned_scoring
+    from outweigh.steps.record import check_apart
     from outweigh.steps.select import beside, select
 
     if told.common.dry_run:
+        check_apart(told.out, told.data)
         writes = [str(told.out), str(beside(told.out, ".results.json"))]
         models = [told.model, *told.baseline, *([told.gold_model] if told.gold_model else [])]
         return show_plan(

@@ -251,7 +251,7 @@ def judge_lines(results: Mapping[str, Any]) -> list[str]:
             )
     if "cost" in results:
         lines.append(f"Cost {results['cost']:.4f}.")
-    return lines
+    return lines + _left_out(results["bad_rows"])
 
 
 def _shown(value: float | None) -> str:

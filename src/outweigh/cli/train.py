@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -36,8 +37,13 @@ def main(arguments: Sequence[str]) -> None:
     from outweigh.evaluation.tables import evaluation_tables
     from outweigh.steps.plan import TRAINING_PASSES, planned
     from outweigh.steps.train import train
+    from outweigh.training.checkpoints import check_begun
+    from outweigh.training.fit import checked
+    from outweigh.training.items import asked_columns
 
     if told.common.dry_run:
+        check_begun(told.out, told.resume)
+        in_pairs = told.settings.objective == "pairs"
         plan = planned(
             told.data,
             model=told.settings.backbone,
@@ -46,6 +52,8 @@ def main(arguments: Sequence[str]) -> None:
             layers=told.settings.layers,
             writes=[f"{told.out}/model", f"{told.out}/results.json"],
             on_bad_rows=told.on_bad_rows,
+            keep=asked_columns(told.settings),
+            check=partial(checked, config=told.settings) if in_pairs else None,
         )
         return show_plan(told.common, plan)
     results = train(

@@ -61,16 +61,14 @@ def audit(
         DataError, ConfigError, ModelError: with what to do. Fewer than 100 pairs are too few to audit.
     """
     config, training, clock = config or AuditConfig(), training or TrainConfig(), Stopwatch()
-    if config.votes.method == "auto":
+    if config.votes.method == "auto" and not config.votes.voters:
         config = replace(config, votes=replace(config.votes, method="probes"))
     folder = Path(out) if out is not None else None
     check_jobs(config.votes.jobs)
     with clock("reading"):
         pairs = read_pairs(data, on_bad_rows=on_bad_rows)
         about = described(data if of is None else of, pairs)
-    if (different := len(np.unique(group_ids(pairs, "pair")))) < MIN_PAIRS:
-        copies = "" if different == len(pairs) else f" but for copies, {len(pairs)} with them"
-        raise DataError(f"audit: got {different} pairs{copies}, want at least {MIN_PAIRS}. Give more pairs.")
+    check_enough(pairs)
     with clock("voting"):
         asked = ask(pairs, config, training, folder and folder / "voters", first_gap_B)
     with clock("auditing"):
@@ -98,6 +96,20 @@ def audit(
         _write_strength(folder / "strength.parquet", pairs, found, recommended)
         write_json(folder / "audit.json", results)
     return Audited(pairs, found, recommended, results)
+
+
+def check_enough(pairs: PairSet) -> None:
+    """Nothing, once there are 100 pairs, of which none is another's copy.
+
+    Raises:
+        DataError: there are fewer.
+    """
+    if (different := len(np.unique(group_ids(pairs, "pair")))) < MIN_PAIRS:
+        copies = "" if different == len(pairs) else f" but for copies, {len(pairs)} with them"
+        raise DataError(
+            f"audit: got {different} pairs{copies}, want at least {MIN_PAIRS}. Give more pairs, or train on "
+            "these as they are: outweigh train DATA --out DIR"
+        )
 
 
 def judged(pairs: PairSet, asked: Asked, config: AuditConfig) -> Audit:

@@ -127,6 +127,7 @@ def planned_generation(
     Raises:
         DataError, ModelError, ServerError: as `generate`.
     """
+    check_apart(Path(out), data)
     sampler = _sampler(policy, config, server)
     asked, bad = asked_rows(data, sampler.refusal, on_bad_rows, written=True)
     tokens = len(asked) * config.n * config.max_new_tokens

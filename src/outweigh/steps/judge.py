@@ -1,13 +1,14 @@
 """`outweigh judge`: which of two responses is better, and how far the judge agrees with people."""
 
 from collections import defaultdict, deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from outweigh.data.files import RawRow, raw_rows
-from outweigh.data.pairs import Data, parsed, read_pairs
+from outweigh.data.pairs import Data, OnBadRows, parsed, read_pairs
 from outweigh.data.records import Candidates, Pair, Text, plain
 from outweigh.data.rows import row_candidates
 from outweigh.data.writing import write_rows
@@ -31,6 +32,7 @@ def judge(
     out: str | Path | None = None,
     server: ServerConfig | None = None,
     prices: tuple[float, float] | None = None,
+    on_bad_rows: OnBadRows = "error",
     seed: int = 0,
 ) -> dict[str, Any]:
     """The verdicts in figures; each goes to `out`, where it is named.
@@ -39,10 +41,11 @@ def judge(
     response that `kept` names (as `outweigh select` writes it), else its first. Without it `data` are pairs,
     and the judge is set beside the label and, where they are, the votes of people. `by` is a reward model,
     the URL of an OpenAI-compatible server, or `gold`, the rows' own scores. `prices` are of a million tokens
-    read and said.
+    read and said. Bad rows that are skipped are told in `bad_rows`.
 
     Raises:
-        DataError: a row is not what it should be, no two prompts match, or there is no verdict.
+        DataError: a row is not what it should be and `on_bad_rows` is error, no two prompts match, or there
+            is no verdict.
         ConfigError: `out` is the data itself, or a folder.
         ModelError, ServerError: the judge can't be loaded, or does not answer.
     """
@@ -51,10 +54,10 @@ def judge(
     asked = _judge(by, server or ServerConfig())
     results: dict[str, Any] = headed("judge", seed) | {"by": masked(by)}
     if against is None:
-        pairs = list(read_pairs(data))
+        pairs, bad = _pairs(data, on_bad_rows)
         matches, turned = _sides(pairs, seed)
     else:
-        matches, unmatched = _matched(data, against)
+        matches, unmatched, bad = _matched(data, against, on_bad_rows)
         results |= {"unmatched": unmatched}
     verdicts = asked.verdicts(matches)
     prompts = [plain(match.prompt) for match in matches]
@@ -75,12 +78,26 @@ def judge(
         if prices is not None:
             spent = tally.prompt_tokens * prices[0] + tally.completion_tokens * prices[1]
             results["cost"] = spent / MILLION
-    return results | {"peak_memory_bytes": peak_memory()}
+    return results | {"bad_rows": bad, "peak_memory_bytes": peak_memory()}
 
 
-def planned_judging(data: Data, against: Data | None = None, *, by: str | Path) -> dict[str, int]:
-    """How many pairs of responses would be judged, and how many questions a server would be asked."""
-    matches = len(read_pairs(data)) if against is None else len(_matched(data, against)[0])
+def planned_judging(
+    data: Data,
+    against: Data | None = None,
+    *,
+    by: str | Path,
+    out: str | Path | None = None,
+    on_bad_rows: OnBadRows = "error",
+) -> dict[str, int]:
+    """How many pairs of responses would be judged, and how many questions a server would be asked.
+
+    Raises:
+        DataError, ConfigError: as `judge`.
+    """
+    if out is not None:
+        check_apart(Path(out), data, against)
+    told = _pairs(data, on_bad_rows) if against is None else _matched(data, against, on_bad_rows)
+    matches = len(told[0])
     return {"matches": matches, "asked": 2 * matches if _chats(by) else 0}
 
 
@@ -96,12 +113,30 @@ def _chats(by: object) -> bool:
     return is_server(by) and not serves_rewards(by)
 
 
-def _matched(data: Data, against: Data) -> tuple[list[Match], int]:
-    """The two responses to each prompt that both have, and how many rows have none to match.
+def _pairs(data: Data, on_bad_rows: OnBadRows) -> tuple[list[Pair], list[str]]:
+    """The pairs, and what is wrong with the rows left out, of the first 1,000."""
+    read = read_pairs(data, on_bad_rows=on_bad_rows)
+    return list(read), [f"{origin}: {said}" for origin, said in read.bad_rows]
+
+
+def _matched(data: Data, against: Data, on_bad_rows: OnBadRows) -> tuple[list[Match], int, list[str]]:
+    """The two responses to each prompt that both have, how many rows have none to match, and what is wrong
+    with those left out.
 
     Where a prompt stands in several rows the first is matched with the first, the second with the second.
     """
-    first, second = ([_kept(raw) for raw in raw_rows(each)] for each in (data, against))
+    bad = list[str]()
+
+    def kept(each: Data) -> Iterator[tuple[Candidates, int]]:
+        for raw in raw_rows(each):
+            try:
+                yield _kept(raw)
+            except DataError as error:
+                if on_bad_rows == "error":
+                    raise
+                bad.append(str(error))
+
+    first, second = list(kept(data)), list(kept(against))
     others: dict[Text, deque[tuple[Candidates, int]]] = defaultdict(deque)
     for row, place in second:
         others[row.prompt].append((row, place))
@@ -114,7 +149,7 @@ def _matched(data: Data, against: Data) -> tuple[list[Match], int]:
             found.append(Match(row.prompt, row.responses[place], other.responses[its], gold))
     if not found:
         raise DataError(f"judge: no prompt stands in both, of {len(first)} and {len(second)} rows.")
-    return found, len(first) + len(second) - 2 * len(found)
+    return found, len(first) + len(second) - 2 * len(found), bad
 
 
 def _kept(raw: RawRow) -> tuple[Candidates, int]:

@@ -1,7 +1,7 @@
 """What a verb would do and what it would cost, from the data itself and a timed sample."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from outweigh.data.config import TokenConfig
 from outweigh.data.files import raw_rows
-from outweigh.data.pairs import Data, OnBadRows, read_pairs
+from outweigh.data.pairs import Data, OnBadRows, PairSet, read_pairs
 from outweigh.data.records import Text
 from outweigh.data.tokens import encode, truncate
 from outweigh.errors import DataError
@@ -36,13 +36,18 @@ def planned(
     writes: Sequence[str],
     layers: int | None = None,
     on_bad_rows: OnBadRows = "error",
+    keep: Sequence[str] = (),
+    check: Callable[[PairSet], object] | None = None,
 ) -> dict[str, Any]:
     """The data's checks, the tokens to compute, the seconds that they would take here, and the files written.
 
     `passes` is the work a token in forward passes: 1 to score, 3 an epoch to train. The seconds are the time
-    of 64 sampled texts, scaled: expect them to be right within a factor of two.
+    of 64 sampled texts, scaled: expect them to be right within a factor of two. `check` refuses, before a
+    model is loaded, what the verb would refuse; the columns in `keep` are read for it.
     """
-    pairs = read_pairs(data, on_bad_rows=on_bad_rows)
+    pairs = read_pairs(data, on_bad_rows=on_bad_rows, keep=keep)
+    if check is not None:
+        check(pairs)
     model, *others = members_of(model).names  # of several as one the first is timed
     passes *= 1 + len(others)
     tokenizer = load_tokenizer(model)

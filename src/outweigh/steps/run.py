@@ -11,14 +11,13 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from outweigh.auditing.noise import MIN_PAIRS
 from outweigh.data.pairs import Data, OnBadRows, PairSet, read_pairs
 from outweigh.data.records import plain
 from outweigh.data.split import hold_out
-from outweigh.errors import ConfigError, DataError
+from outweigh.errors import ConfigError
 from outweigh.evaluation.facts import PairFacts
 from outweigh.models.reward import RewardModel
-from outweigh.steps.audit import audit
+from outweigh.steps.audit import audit, check_enough
 from outweigh.steps.config import RunConfig
 from outweigh.steps.denoise import denoise
 from outweigh.steps.evaluate import Judged, compared, judged
@@ -88,18 +87,11 @@ def outcome(
     config, out, clock = resolved(config or RunConfig()), Path(out), Stopwatch()
     if config.train.beside is not None:
         raise ConfigError("train.beside: a run compares its two models itself. Leave it out.")
-    if (out / "results.json").exists():
-        raise ConfigError(f"{out}: holds a finished run. Choose another folder, or remove it.")
-    if not resume and any((out / name).exists() for name in ("model", PLAIN)):
-        raise ConfigError(f"{out}: holds an unfinished run. Go on with --resume, or choose another folder.")
+    check_unbegun(out, resume)
     check_jobs(config.audit.votes.jobs)
     with clock("reading"):
         pairs, held_out, about = _read(data, eval, config, on_bad_rows)
-    if len(pairs) < MIN_PAIRS:
-        raise DataError(
-            f"run: got {len(pairs)} pairs to train on, want at least {MIN_PAIRS} to audit their labels. Give "
-            "more pairs, or train on these as they are: outweigh train DATA --out DIR"
-        )
+    check_enough(pairs)
     if config.audit.votes.method == "full":  # its voters see every pair, validation part and all
         check_steps(objective_of(config.train, pairs.columns), config.train, len(pairs))
     if resume:
@@ -140,10 +132,23 @@ def write_outcome(results: Mapping[str, Any], pairs: PairSet, out: Path) -> None
     write_json(out / "results.json", results)
 
 
+def check_unbegun(out: Path, resume: bool) -> None:
+    """Nothing, if a run may write to the folder.
+
+    Raises:
+        ConfigError: there is a finished one, or an unfinished one and no `resume`.
+    """
+    if (out / "results.json").exists():
+        raise ConfigError(f"{out}: holds a finished run. Choose another folder, or remove it.")
+    if not resume and any((out / name).exists() for name in ("model", PLAIN)):
+        raise ConfigError(f"{out}: holds an unfinished run. Go on with --resume, or choose another folder.")
+
+
 def resolved(config: RunConfig) -> RunConfig:
     """The configuration with voters that are full unless told otherwise: one is trained in any case."""
     votes = config.audit.votes
-    votes = replace(votes, method="full" if votes.method == "auto" else votes.method)
+    if votes.method == "auto" and not votes.voters:
+        votes = replace(votes, method="full")
     return replace(config, audit=replace(config.audit, votes=votes))
 
 

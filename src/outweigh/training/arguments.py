@@ -2,22 +2,43 @@
 
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import TrainingArguments
+from transformers.integrations.integration_utils import get_reporting_integration_callbacks
 
 from outweigh.errors import ConfigError
 from outweigh.models.precision import autocast_dtype, default_device
 from outweigh.training.config import TrainConfig
+
+OWN = {
+    **dict.fromkeys(
+        ("per_device_train_batch_size", "gradient_accumulation_steps"), "batch_pairs and device_pairs"
+    ),
+    **dict.fromkeys(("warmup_steps", "warmup_ratio"), "warmup_fraction"),
+    **dict.fromkeys(("eval_strategy", "eval_steps"), "evaluations"),
+    **dict.fromkeys(("bf16", "fp16"), "precision"),
+    **dict.fromkeys(("seed", "data_seed"), "seed"),
+    **dict.fromkeys(("gradient_checkpointing", "activation_checkpointing"), "gradient_checkpointing"),
+    **{each: each for each in ("learning_rate", "weight_decay", "max_grad_norm")},
+    "num_train_epochs": "epochs",
+    "lr_scheduler_type": "schedule",
+    "save_steps": "save_every_steps",
+    "output_dir": "out",
+    "load_best_model_at_end": "keep",
+}
+"""Arguments of transformers that an option of ours decides, whose meaning they would undo in silence."""
 
 
 def training_arguments(config: TrainConfig, output: Path, items: int, watched: bool) -> TrainingArguments:
     """transformers' arguments for this configuration; a learning rate that it leaves open is to be set.
 
     Raises:
-        ConfigError: batch_pairs is no multiple of device_pairs over all devices, or an argument is unknown.
+        ConfigError: batch_pairs is no multiple of device_pairs over all devices; an argument is unknown, is
+            decided by an option of ours, or reports to what is not installed.
     """
     device = default_device()
     world = int(os.environ.get("WORLD_SIZE", "1"))  # as torchrun and accelerate launch set it
@@ -28,14 +49,16 @@ def training_arguments(config: TrainConfig, output: Path, items: int, watched: b
             f"{at_once} x {world}."
         )
     steps = max(1, math.ceil(config.epochs * math.ceil(items / config.batch_pairs)))
-    every = math.ceil(steps / config.evaluations) if config.evaluations else steps
+    steps = steps if config.trainer.get("max_steps", 0) < 1 else config.trainer["max_steps"]
+    every = math.ceil(steps / config.evaluations)
     settings: dict[str, Any] = {
         "output_dir": str(output),
         "per_device_train_batch_size": at_once,
         "gradient_accumulation_steps": config.batch_pairs // (at_once * world),
         "num_train_epochs": config.epochs,
         "learning_rate": config.learning_rate or 0.0,
-        "warmup_steps": config.warmup_fraction,
+        # the rate of the first of them is 0: of a few steps none is to be lost
+        "warmup_steps": int(config.warmup_fraction * steps),
         "lr_scheduler_type": config.schedule,
         "weight_decay": config.weight_decay,
         "max_grad_norm": config.max_grad_norm,
@@ -65,10 +88,21 @@ def training_arguments(config: TrainConfig, output: Path, items: int, watched: b
         "ddp_broadcast_buffers": False,  # processes run unequal numbers of forwards, and buffers never change
         "dataloader_pin_memory": device.type == "cuda",
     }
+    return _with_further(settings, config.trainer)
+
+
+def _with_further(settings: Mapping[str, Any], further: Mapping[str, Any]) -> TrainingArguments:
+    """transformers' arguments of our settings and the user's own."""
+    for name in OWN.keys() & further.keys():
+        raise ConfigError(f"trainer {name}: is decided by {OWN[name]}. Set that instead.")
     try:
-        found = TrainingArguments(**{**settings, **config.trainer})
+        found = TrainingArguments(**{**settings, **further})
+        for reporter in get_reporting_integration_callbacks(found.report_to):
+            reporter()
     except (TypeError, ValueError) as error:
         raise ConfigError(f"trainer: {error} Want fields of transformers.TrainingArguments.") from None
+    except (ImportError, RuntimeError) as error:
+        raise ConfigError(f"trainer report_to: {error}") from None
     if found.n_gpu > 1:
         raise ConfigError(
             f"devices: got one process for {found.n_gpu} GPUs, want one each. Start with accelerate launch "

@@ -1,8 +1,8 @@
 """What a training run can be told, a line of meaning under each field. Imports nothing heavy."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Collection, Mapping
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from outweigh.data.config import TokenConfig
@@ -35,6 +35,18 @@ def check_limits(config: Any, where: str, limits: Limits) -> None:
     for name, hint in hints.items():
         if get_origin(hint) is Literal and (value := getattr(config, name)) not in get_args(hint):
             raise ConfigError(f"{where}{name}: got {value!r}, want one of {', '.join(get_args(hint))}.")
+
+
+def check_unread(config: Any, where: str, names: Collection[str], why: str) -> None:
+    """Nothing, if the fields of these names, which nothing will read, are as they are by default.
+
+    Raises:
+        ConfigError: one is not; `why` says what makes it meaningless, and what to do.
+    """
+    for each in fields(config):
+        default = each.default if each.default_factory is MISSING else each.default_factory()
+        if each.name in names and getattr(config, each.name) != default:
+            raise ConfigError(f"{where}{each.name}: has no meaning {why}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,20 +111,16 @@ class ContrastConfig:
     def __post_init__(self) -> None:
         above = dict.fromkeys(("coefficient", "temperature", "epsilon"), (ABOVE_0, math.inf))
         check_limits(self, "contrast ", above | dict.fromkeys(("prototypes", "rounds"), (1, math.inf)))
-        own = {"none": (), "simcse": ("of", "coefficient", "temperature")}.get(self.kind)
-        for each in fields(self):
-            if (
-                own is not None
-                and each.name not in (*own, "kind")
-                and getattr(self, each.name) != each.default
-            ):
-                raise ConfigError(f"contrast {each.name}: has no meaning with kind {self.kind}.")
+        if self.kind != "swav":
+            own = {"kind"} | ({"of", "coefficient", "temperature"} if self.kind == "simcse" else set())
+            unread = {each.name for each in fields(self)} - own
+            check_unread(self, "contrast ", unread, f"with kind {self.kind}.")
 
 
 LIMITS: Limits = {
     **dict.fromkeys(("batch_pairs", "device_pairs", "patience", "save_every_steps"), (1, math.inf)),
-    **dict.fromkeys(("lora_rank", "lora_alpha"), (1, math.inf)),
-    **dict.fromkeys(("learning_rate", "weight_decay", "max_grad_norm", "evaluations", "seed"), (0, math.inf)),
+    **dict.fromkeys(("evaluations", "lora_rank", "lora_alpha"), (1, math.inf)),
+    **dict.fromkeys(("learning_rate", "weight_decay", "max_grad_norm", "seed"), (0, math.inf)),
     "epochs": (ABOVE_0, math.inf),
     "warmup_fraction": (0, 1),
     "dropout": (0, 0.99),
@@ -192,6 +200,17 @@ class FitConfig:
             raise ConfigError(f"{asked}: got validation 0, which leaves nothing to choose by. Raise it.")
 
 
+def check_adapters(config: Any) -> None:
+    """Nothing, if the adapters' options stand beside method lora alone.
+
+    Raises:
+        ConfigError: they stand beside another.
+    """
+    if config.method != "lora":
+        unread = f"with method {config.method}, want method lora."
+        check_unread(config, "", ("lora_rank", "lora_alpha"), unread)
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(FitConfig):
     """A reward model's training."""
@@ -219,6 +238,7 @@ class TrainConfig(FitConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_limits(self, "", {"layers": (1, math.inf)})
+        check_adapters(self)
         for name, value in self.auxiliary.items():
             if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
                 raise ConfigError(f"auxiliary {name}: got {value!r}, want a number of 0 or more.")

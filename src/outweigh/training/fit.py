@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -40,12 +40,13 @@ from outweigh.training.checkpoints import (
     identify,
     newest_whole,
 )
-from outweigh.training.config import TrainConfig
+from outweigh.training.config import TrainConfig, check_unread
 from outweigh.training.contrast import add_prototypes, check_contrast, contrast_of, without_prototypes
 from outweigh.training.derived import prepared
 from outweigh.training.items import Data, Items, check_fits, check_steps, items_of, objective_of
 from outweigh.training.meta import meta_step
 from outweigh.training.method import learning_rate, merged, trainable
+from outweigh.training.objective import Objective
 from outweigh.training.tokenwise import check_tokens
 from outweigh.training.trainer import PairTrainer
 
@@ -88,11 +89,7 @@ def fit(
         ModelError: the saved model does not give the trained model's rewards.
     """
     check_begun(output, resume)
-    items = items_of(data)
-    check_fits(data, config)
-    check_contrast(config)
-    objective = objective_of(config, items.columns)
-    check_tokens(config)
+    items, objective = checked(data, config)
     set_seed(config.seed)
     tokenizer = load_tokenizer(config.backbone, trust_remote_code=config.trust_remote_code)
     base = checkpoint_identity(config.backbone)
@@ -137,6 +134,23 @@ def fit(
     results = course(trainer, rows, alarms) | {"caps": caps, "seconds": seconds}
     results |= {"config": asdict(config), "data_sha256": items.key}
     return _saved(trainer, tokenizer, config, base, items, output, results, guarded)
+
+
+def checked(data: Data, config: TrainConfig) -> tuple[Items, Objective]:
+    """What would be trained on and by what, once both fit each other, before anything is loaded.
+
+    Raises:
+        ConfigError, DataError: as `fit`.
+    """
+    if config.meta.data is None:
+        options = [each.name for each in fields(config.meta)]
+        check_unread(config.meta, "meta ", options, "without meta.data, a file of responses.")
+    items = items_of(data)
+    check_fits(data, config)
+    check_contrast(config)
+    objective = objective_of(config, items.columns)
+    check_tokens(config)
+    return items, objective
 
 
 def identity(items: Items, config: TrainConfig, base: str) -> str:

@@ -1,11 +1,13 @@
 """Who votes, and how. Imports nothing heavy: --help reads it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from functools import partial
 from typing import Literal
 
 from outweigh.data.config import TokenConfig
 from outweigh.errors import ConfigError
 from outweigh.models.config import DEPTH
+from outweigh.training.config import check_unread
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +78,7 @@ class VoteConfig:
     """Length and rendering of the texts that the probes read."""
 
     def __post_init__(self) -> None:
+        self._check_read()
         if not 0 < self.depth <= 1:
             raise ConfigError(f"votes depth: got {self.depth}, want above 0, and 1, all layers, at most.")
         for name in ("trainings", "jobs"):
@@ -91,3 +94,18 @@ class VoteConfig:
                 f"votes witness_votes: got {self.probes.models} heads for {self.trainings} full voters, want "
                 "as many or more. Raise probes.models."
             )
+
+    def _check_read(self) -> None:
+        """Nothing, if every option that is given is one that these voters read."""
+        check = partial(check_unread, self, "votes ")
+        if self.voters:
+            own = ("voters", "witness_votes")
+            unread = [each.name for each in fields(self) if each.name not in own]
+            check(unread, "beside votes.voters, who came trained.")
+        if self.method == "probes":
+            check(("trainings", "jobs"), "with probes, want votes.method full.")
+        if self.method == "full" and self.vote == "out-of-fold":
+            unread = ["backbone", "depth", "probes", "tokens"]
+            check(unread, "with full voters out-of-fold, beside whom no probes vote.")
+        if self.vote == "in-sample":
+            check(("folds", "unit"), "with votes in-sample, want votes.vote out-of-fold.")
