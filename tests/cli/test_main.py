@@ -127,6 +127,33 @@ def test_an_unknown_option_of_a_file_or_set_is_named(told, said, tmp_path, monke
     assert said in capsys.readouterr().err
 
 
+def test_a_run_yaml_repeats_its_run(capsys, tmp_path, tiny_bert):
+    path = written(tmp_path, *(GOOD | {"prompt": f"p {n}"} for n in range(100)))
+    own = {
+        "train": [
+            "--backbone",
+            tiny_bert,
+            "--epochs",
+            "0.5",
+            "--cap",
+            "{source: length, preset: dialogue-dpo}",
+        ],
+        "audit": ["--votes.backbone", tiny_bert, "--no-trust", "--policy", "keep"],
+    }
+    own["train"] += ["--auxiliary", "{centring: 0.1}", "--tokens.max-tokens", "64"]
+    for verb, flags in own.items():
+        first, second = tmp_path / f"{verb}-1", tmp_path / f"{verb}-2"
+        code, _, err = said(capsys, verb, path, "--out", first, *flags)
+        assert code == 0, err
+        code, _, err = said(capsys, verb, path, "--out", second, "--config", first / "run.yaml")
+        assert code == 0, err
+        one, other = (yaml.safe_load((each / "run.yaml").read_text()) for each in (first, second))
+        assert one["settings"] == other["settings"]
+    of_an_audit = tmp_path / "audit-1/run.yaml"
+    code, _, err = said(capsys, "train", path, "--out", tmp_path / "x", "--config", of_an_audit)
+    assert code == 2 and "is of outweigh audit, want one of outweigh train" in err
+
+
 def test_set_without_an_equals_sign_and_an_absent_config_are_the_users(capsys, tmp_path):
     code, _, err = said(capsys, "train", "d", "--out", tmp_path, "--set", "epochs")
     assert code == 2 and "--set: got 'epochs', want key=value" in err

@@ -3,6 +3,7 @@ import pytest
 
 from outweigh.data.records import Message
 from outweigh.data.rows import row_candidates, row_pairs, row_ranking, unread_columns
+from outweigh.data.writing import swap_row
 from outweigh.errors import DataError
 
 
@@ -109,6 +110,22 @@ def test_the_released_strength_data_is_a_history_and_a_last_response():
         "rejected_scores": [0.5, 0.4],
         "gpt4_label": 0.0,
     }
+
+
+@pytest.mark.parametrize("name", ["score_{}", "{}_score", "{}_rating", "{}-rating"])
+def test_ratings_are_read_by_the_names_that_ultrafeedbacks_forms_give_them(name):
+    row = {
+        "prompt": "p",
+        "chosen": "a",
+        "rejected": "b",
+        name.format("chosen"): 8,
+        name.format("rejected"): 4.5,
+    }
+    assert only(row).columns == {"rating_chosen": 8.0, "rating_rejected": 4.5}
+    assert only(row | {"rating_chosen": 1.0, "rating_rejected": 0.0}).columns["rating_chosen"] == 1.0
+    for words in ("good", None, True, float("nan"), [8]):
+        assert only(row | {name.format("chosen"): words, name.format("rejected"): words}).columns == {}
+    assert only(swap_row(row)).columns == {"rating_chosen": 4.5, "rating_rejected": 8.0}
 
 
 def test_an_empty_response_and_identical_ones_are_dropped_and_counted():

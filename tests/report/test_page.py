@@ -59,6 +59,17 @@ def built(whole, doubtful, tmp_path_factory):
     return page(whole, doubtful, tmp_path_factory.mktemp("whole"))
 
 
+def test_it_says_what_to_type_to_have_it_again(tmp_path):
+    files = {"files": [{"path": "my pairs.jsonl", "sha256": "0"}]}
+    run = {"command": "run", "data": files, "eval_data": files | {"unit": "prompt"}}
+    assert "outweigh run 'my pairs.jsonl' --config run.yaml --out DIR" in page(run, [], tmp_path).text
+    run["eval_data"]["unit"] = "given"
+    assert "--eval 'my pairs.jsonl' --config run.yaml" in page(run, [], tmp_path).text
+    run["data"] = {"files": [{"path": f"pairs/{name}.jsonl"} for name in "ab"]}
+    assert "outweigh run pairs --eval" in page(run, [], tmp_path).text
+    assert "outweigh demo --seed 3 --out DIR" in page({"command": "demo", "seed": 3}, [], tmp_path).text
+
+
 def test_the_whole_run_fills_every_section(built, doubtful):
     assert [title for level, title in built.headings if level == 2] == [
         "The data",

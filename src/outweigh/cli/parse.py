@@ -25,6 +25,9 @@ Verb = TypeVar("Verb")
 
 OnBadRows = Literal["error", "skip"]
 
+TOLD_ALONE = ("weights", "pairs")
+"""What run.yaml tells of files; a command line has their paths."""
+
 WRITTEN_AS_YAML = (Spec, dict[str, Any], dict[str, float])
 
 
@@ -33,7 +36,7 @@ class Common:
     """What every verb takes."""
 
     config: Path | None = None
-    """YAML file with any of the options; --set and flags win over it."""
+    """YAML file with any of the options, or the run.yaml of a run to repeat; --set and flags win over it."""
     set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """key=value for any option, with a YAML value: --set train.epochs=2. May be repeated."""
     quiet: bool = False
@@ -59,7 +62,8 @@ def parse(verb: type[Verb], arguments: Sequence[str], name: str | None = None) -
     early.add_argument("--config", type=Path)
     early.add_argument("--set", action="append", default=[])
     told, _ = early.parse_known_args(arguments)
-    options = {} if told.config is None else _options(told.config)
+    name = name or verb.__module__.rpartition(".")[2]
+    options = {} if told.config is None else _options(told.config, name)
     _check_known(options, verb, str(told.config))
     flags = list(_flags(options))
     for setting in told.set:
@@ -75,7 +79,7 @@ def parse(verb: type[Verb], arguments: Sequence[str], name: str | None = None) -
     behind = [each for flag, values in lists.items() for each in (flag, *values)]
     found = tyro.cli(
         verb,
-        prog=f"outweigh {name or verb.__module__.rpartition('.')[2]}",
+        prog=f"outweigh {name}",
         args=[*front, *arguments, *behind],
         registry=_registry(),
     )
@@ -126,7 +130,8 @@ def _flags(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             path, dot, last = name.removeprefix("--").rpartition(".")
             yield f"--{path}{dot}{'' if value else 'no-'}{last}", None
         elif isinstance(value, list):
-            yield name, list(map(str, value))
+            if value:
+                yield name, list(map(str, value))
         elif isinstance(value, Mapping) and not _is_one_value(key):
             yield from _flags(value, f"{prefix}{key}.")
         else:
@@ -146,13 +151,18 @@ def _is_one_value(key: str) -> bool:
     return name in ("margin", "flip_rate", "cap", "weight", "auxiliary", "trainer")
 
 
-def _options(path: Path) -> dict[str, Any]:
+def _options(path: Path, verb: str) -> dict[str, Any]:
+    """The options in the file; of a run.yaml, which a run of the verb has left, its settings."""
     content = read_yaml_file(path)
     if content is None:
         return {}
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: got a {type(content).__name__}, want a mapping of options.")
-    return content
+    if not {"outweigh", "command", "settings"} <= content.keys():
+        return content
+    if content["command"] not in (verb, f"{verb} dpo"):
+        raise ConfigError(f"{path}: is of outweigh {content['command']}, want one of outweigh {verb}.")
+    return {name: value for name, value in content["settings"].items() if name not in TOLD_ALONE}
 
 
 def _registry() -> ConstructorRegistry:

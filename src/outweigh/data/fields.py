@@ -134,6 +134,14 @@ RELEASED = {
     "rejected score list": "rejected_scores",
     "GPT4 label": "gpt4_label",
 }
+# How UltraFeedback's binarised forms and their kin call the ratings.
+RATED = {
+    name.format(side): f"rating_{side}"
+    for name in ("score_{}", "{}_score", "{}_rating", "{}-rating")
+    for side in ("chosen", "rejected")
+}
+NAMES = RELEASED | RATED
+"""Optional columns by the names that others gave them."""
 PROMPT_ALIASES = ("question", "input")
 SHAPE_COLUMNS = ("prompt", "chosen", "rejected", "responses", "ranks", "ratings", "gold")
 # A CSV cell is a string: in these columns it is read as a number, in those as JSON.
@@ -153,7 +161,9 @@ def optional_columns(row: Mapping[str, Any], keep: Sequence[str]) -> dict[str, V
     """
     found: dict[str, Value] = {}
     for name in row:
-        canonical = RELEASED.get(name, name)
+        canonical = NAMES.get(name, name)
+        if name in RATED and (canonical in row or not _is_number(row[name])):
+            continue  # ours has the word; and what is no number is no rating, whatever its name
         if (check := OPTIONAL.get(canonical)) is not None:
             found[canonical] = check(row[name], name)
     for name in keep:
@@ -166,6 +176,10 @@ def optional_columns(row: Mapping[str, Any], keep: Sequence[str]) -> dict[str, V
         got = f"{len(numbers_of(found, 'chosen_scores'))} and {len(numbers_of(found, 'rejected_scores'))}"
         raise DataError(f"score lists of chosen and rejected: got {got} scores, want one a voter in both.")
     return found
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def numbers_of(columns: Mapping[str, Value], name: str) -> list[float]:
@@ -193,7 +207,7 @@ def typed_cells(cells: Mapping[str, str]) -> dict[str, Any]:
     """A CSV row with its numbers and lists read; what is neither stays as it is, to be refused."""
     row: dict[str, Any] = dict(cells)
     for name, cell in cells.items():
-        if RELEASED.get(name, name) in _CSV_NUMBERS:
+        if NAMES.get(name, name) in _CSV_NUMBERS:
             try:
                 row[name] = float(cell)
             except ValueError:

@@ -5,6 +5,7 @@ from itertools import combinations
 from typing import Any, NamedTuple
 
 from outweigh.data.fields import (
+    NAMES,
     OPTIONAL,
     PROMPT_ALIASES,
     RELEASED,
@@ -130,14 +131,14 @@ def row_prompt(row: Mapping[str, Any], number: int, origin: str) -> tuple[Text, 
     prompt = row_texts(row)[0] if inside else prompt_text(row)
     if _is_blank(prompt):
         raise DataError("no prompt to answer, got an empty one. Add it, or drop the row.")
-    said = {*SHAPE_COLUMNS, *OPTIONAL, *RELEASED, *SELECTED, *GENERATED} - {"prompt", "source"}
+    said = {*SHAPE_COLUMNS, *OPTIONAL, *NAMES, *SELECTED, *GENERATED} - {"prompt", "source"}
     kept = {name: value for name, value in row.items() if name not in said}
     return prompt, kept | ({"prompt": [message._asdict() for message in prompt]} if inside else {})
 
 
 def unread_columns(row: Mapping[str, Any], keep: Sequence[str] = ()) -> dict[str, str]:
     """The columns that nothing reads, each with the column it may misspell (empty where none is near)."""
-    read = {*SHAPE_COLUMNS, *PROMPT_ALIASES, *OPTIONAL, *RELEASED, *keep}
+    read = {*SHAPE_COLUMNS, *PROMPT_ALIASES, *OPTIONAL, *NAMES, *keep}
     absent = [name for name in (*OPTIONAL, *SHAPE_COLUMNS) if name not in row]
     return {str(name): near(str(name), absent) for name in row if name not in read}
 

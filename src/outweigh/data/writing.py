@@ -156,7 +156,7 @@ def swap_row(row: Mapping[str, Any]) -> dict[str, Any]:
 def _counterpart(name: str) -> str | None:
     """The name of the same column of the other response; None where the column belongs to neither."""
     words = {"chosen": "rejected", "rejected": "chosen"}
-    for separator in ("_", " "):
+    for separator in ("_", " ", "-"):
         parts = name.split(separator)
         if len(parts) > 1 or name in words:
             for end in (0, -1):

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import shlex
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -15,7 +16,7 @@ from outweigh.report import rounds
 from outweigh.report.plots import DARK, LIGHT, PLOTS, draw_all
 from outweigh.report.summary import key_figures, verdict
 from outweigh.report.tables import TABLES
-from outweigh.report.texts import at, moment, number, percent, present, shown_text
+from outweigh.report.texts import at, listed, moment, number, percent, present, shown_text
 
 MOST_DOUBTFUL = 200
 """Pairs on the page: what a person may read in an afternoon."""
@@ -59,7 +60,7 @@ def write_report(results: Mapping[str, Any], doubtful: Sequence[DoubtfulPair], f
         notes=_notes(found),
         created=moment(at(found, "created")),
         version=at(found, "outweigh"),
-        command=at(found, "command"),
+        command=_command(found),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         style=Markup(_asset("report.css")),
@@ -70,6 +71,22 @@ def write_report(results: Mapping[str, Any], doubtful: Sequence[DoubtfulPair], f
     with replaced_whole(path) as out:
         out.write(html.encode())
     return path
+
+
+def _command(results: Mapping[str, Any]) -> Any:
+    """What to type to have the same again, where run.yaml lies beside the page."""
+    verb = at(results, "command")
+    if verb == "demo":
+        return f"outweigh demo --seed {at(results, 'seed')} --out DIR"
+    data, held_out = (
+        [str(each.get("path")) for each in listed(at(results, key, "files"))] for key in ("data", "eval_data")
+    )
+    if verb != "run" or not data:
+        return verb
+    told = [data[0] if len(data) == 1 else str(Path(data[0]).parent)]
+    if at(results, "eval_data", "unit") == "given":
+        told += ["--eval", *held_out]
+    return shlex.join(["outweigh", "run", *told, "--config", "run.yaml", "--out", "DIR"])
 
 
 def _environment() -> Environment:

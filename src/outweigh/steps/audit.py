@@ -92,7 +92,7 @@ def audit(
         if pairs.counts.bad_rows:
             pairs.write_bad_rows(folder / "bad_rows.jsonl")
         if of is None:
-            write_run(folder, "audit", asdict(config) | {"training": asdict(training)}, about)
+            write_run(folder, "audit", asdict(config) | {"full": asdict(training)}, about)
         _write_strength(folder / "strength.parquet", pairs, found, recommended)
         write_json(folder / "audit.json", results)
     return Audited(pairs, found, recommended, results)
