@@ -113,6 +113,21 @@ def test_what_is_unfinished_goes_on_only_with_the_same_prompts_and_settings(serv
     ]
 
 
+def test_an_interrupt_does_not_wait_for_what_a_server_has_not_answered(server, tmp_path):
+    server.delay = 300.0
+    data = write(tmp_path / "prompts.jsonl", asked(8))
+    program = [sys.executable, "-m", "outweigh", "generate", str(data), "--policy", server.url]
+    process = subprocess.Popen(
+        [*program, "--out", str(tmp_path / "o.jsonl")], stderr=subprocess.PIPE, text=True
+    )
+    until = time.monotonic() + 120
+    while time.monotonic() < until and not server.most_under_way:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130 and "interrupted" in said
+
+
 def test_two_runs_do_not_write_one_file(server, tmp_path):
     out = tmp_path / "made.jsonl"
     with unfinished_rows(out, "identity", resume=False):

@@ -9,10 +9,11 @@ import time
 from calendar import timegm
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from email.utils import parsedate_to_datetime
 from functools import partial
 from itertools import islice
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 import requests
@@ -118,7 +119,7 @@ class Server:
                 failed.set()
                 raise
 
-        pool = ThreadPoolExecutor(width)
+        pool = _Workers(width)
         waiting: deque[Future[Answer]] = deque()
         try:
             for each in islice(rest, 2 * width):
@@ -129,7 +130,7 @@ class Server:
                     waiting.append(pool.submit(answer, each))
         finally:
             stopped.set()
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.close()
 
     def _tried(self, method: str, path: str, stopped: threading.Event, **how: Any) -> requests.Response:
         """The server's answer, asked for again while it is busy or can't be reached: after a wait that
@@ -201,6 +202,39 @@ def _wait_named(said: str) -> float | None:
         except (TypeError, ValueError):
             return None
     return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
+class _Workers:
+    """Threads for which, unlike ThreadPoolExecutor's, a process does not wait when it ends: a request that is
+    under way may take minutes."""
+
+    def __init__(self, count: int) -> None:
+        self._asked: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(count)]
+        for each in self._threads:
+            each.start()
+
+    def submit(self, function: Callable[[Asked], Answer], asked: Asked) -> Future[Answer]:
+        """The answer to be."""
+        future: Future[Answer] = Future()
+
+        def work() -> None:
+            try:
+                future.set_result(function(asked))
+            except BaseException as error:
+                future.set_exception(error)
+
+        self._asked.put(work)
+        return future
+
+    def close(self) -> None:
+        """Nothing; the threads end after what was submitted."""
+        for _ in self._threads:
+            self._asked.put(None)
+
+    def _work(self) -> None:
+        while (work := self._asked.get()) is not None:
+            work()
 
 
 class _Pace:
