@@ -238,6 +238,20 @@ def test_each_verb_asks_a_served_model_as_it_is_told(verb, server, rewards, tmp_
     assert {key for _, key, _ in server.asked} == {"Bearer of this server"}
 
 
+def test_rounds_of_rl_ask_a_served_model_as_they_are_told(server, rewards, tiny_chat, tmp_path, monkeypatch):
+    from outweigh.cli.main import main
+
+    monkeypatch.setenv("SOME_KEY", "of this server")
+    server.script = [(401, b"no more")] * 9
+    data = tmp_path / "rows.jsonl"
+    data.write_text("".join(json.dumps({"prompt": f"Q {n}"}) + "\n" for n in range(6)))
+    told = ["align", "rl", str(data), "--policy", str(tiny_chat), "--reward-model", rewards]
+    told += ["--out", str(tmp_path / "out"), "--batch-prompts", "2", "--n", "2", "--device-responses", "4"]
+    told += ["--eval-prompts", "2", "--max-new-tokens", "4", "--server.key", "SOME_KEY"]
+    assert main(told) == 2
+    assert {key for _, key, _ in server.asked} == {"Bearer of this server"}
+
+
 def test_a_dry_run_says_what_would_be_sent_and_asks_nothing(server, rewards, tmp_path, capsys):
     from outweigh.cli.main import main
 

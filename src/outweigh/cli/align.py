@@ -10,6 +10,7 @@ import tyro
 
 from outweigh.align.config import DPOConfig, RLConfig
 from outweigh.cli.parse import Common, OnBadRows, Shared, parse
+from outweigh.servers.config import ServerConfig
 from outweigh.training.config import TrainConfig
 
 
@@ -58,6 +59,8 @@ class AlignRL:
     settings: Annotated[RLConfig, tyro.conf.arg(name="")] = field(default_factory=RLConfig)
     reward: TrainConfig = field(default_factory=TrainConfig)
     """How the reward model is trained on the pairs between rounds."""
+    server: ServerConfig = field(default_factory=ServerConfig)
+    """How served reward models are asked."""
     common: Shared = field(default_factory=Common)
 
 
@@ -120,6 +123,7 @@ def _reinforce(arguments: Sequence[str]) -> None:
         config=told.settings,
         reward=told.reward,
         gold_model=told.gold_model,
+        server=told.server,
         pairs=told.pairs,
         eval=told.eval,
         on_bad_rows=told.on_bad_rows,

@@ -21,7 +21,7 @@ from outweigh.generation.asking import Asking
 from outweigh.models.ensemble import load_scorer, members_of
 from outweigh.models.features import checkpoint_identity
 from outweigh.optional import need
-from outweigh.servers.config import is_server, masked
+from outweigh.servers.config import ServerConfig, is_server, masked
 from outweigh.steps.generate import Asked, asked_rows
 from outweigh.steps.record import as_json, headed, peak_memory, sources, write_json, write_run
 from outweigh.steps.rounds import Round, Rounds, set_by_rounds, train_config
@@ -38,6 +38,7 @@ def align_rl(
     config: RLConfig | None = None,
     reward: TrainConfig | None = None,
     gold_model: str | Path | None = None,
+    server: ServerConfig | None = None,
     pairs: Data | None = None,
     eval: Data | None = None,
     on_bad_rows: OnBadRows = "error",
@@ -49,9 +50,9 @@ def align_rl(
     judges it on the prompts of `eval`, or on some kept from training. With `pairs`, between two rounds the
     policy answers the training prompts and MetaRM trains the reward model further, as `reward` says, on the
     pairs, with the answers as shifted responses. `gold_model` judges and is never trained on; where no round
-    has more gold than the policy that they began with, none is kept. With `resume` what is finished is taken
-    as it is, also within a round, and more rounds may be asked for. Bad rows of the pairs that are skipped
-    are listed in `out/bad_rows.jsonl`.
+    has more gold than the policy that they began with, none is kept. `server` says how served ones are asked.
+    With `resume` what is finished is taken as it is, also within a round, and more rounds may be asked for.
+    Bad rows of the pairs that are skipped are listed in `out/bad_rows.jsonl`.
 
     Raises:
         DataError, ConfigError, ModelError, TrainingError, MissingExtra: with what to do.
@@ -60,7 +61,7 @@ def align_rl(
     _check_can_begin(config, out)
     _check_meta(config, reward, pairs, str(reward_model))
     learned = None if pairs is None else _learned(pairs, reward or TrainConfig(), on_bad_rows)
-    first = load_scorer(reward_model)
+    first = load_scorer(reward_model, server)
     prompts, followed, bad = _parted(data, eval, config, on_bad_rows)
     about = {"prompts": len(prompts), "followed": len(followed), "bad_rows": bad, "files": sources(data)}
     settings = asdict(config) | {
@@ -82,7 +83,7 @@ def align_rl(
         reward=reward or TrainConfig(),
         reward_model=str(reward_model),
         first=first,
-        gold=None if gold_model is None else load_scorer(gold_model),
+        gold=None if gold_model is None else load_scorer(gold_model, server),
         pairs=learned,
         resume=resume,
     )
