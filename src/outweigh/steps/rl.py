@@ -64,17 +64,16 @@ def align_rl(
     first = load_scorer(reward_model, server)
     prompts, followed, bad = _parted(data, eval, config, on_bad_rows)
     about = {"prompts": len(prompts), "followed": len(followed), "bad_rows": bad, "files": sources(data)}
-    settings = asdict(config) | {
+    models = {
         "weights": _weights(config.policy, reward_model, gold_model),
         "reward_model": masked(reward_model),
         "gold_model": None if gold_model is None else masked(gold_model),
-        "pairs": None if pairs is None else sources(pairs),
-        "reward": train_config(reward),
     }
+    told = {"pairs": None if pairs is None else sources(pairs), "reward": train_config(reward)}
+    settings = asdict(config) | models | told
     _same_run(out, settings, [prompts, followed], resume)
     write_run(out, "align rl", settings, about)
-    if learned is not None and learned.counts.bad_rows:
-        learned.write_bad_rows(out / "bad_rows.jsonl")
+    _write_bad_rows(learned, out)
     rounds = Rounds(
         out=out,
         prompts=prompts,
@@ -104,6 +103,11 @@ def align_rl(
     results["kept"] = _keep(rounds, results["rounds"])
     _report(results, out)
     return results
+
+
+def _write_bad_rows(pairs: PairSet | None, out: Path) -> None:
+    if pairs is not None and pairs.counts.bad_rows:
+        pairs.write_bad_rows(out / "bad_rows.jsonl")
 
 
 def _report(results: dict[str, Any], out: Path) -> None:
