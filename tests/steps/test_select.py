@@ -152,7 +152,7 @@ def test_the_verb_prints_the_curve_and_what_is_gained(models, tmp_path, capsys):
     how = ["select", str(models / "one"), str(data), "--baseline", str(models / "two")]
     assert main([*how, "--out", str(tmp_path / "o.jsonl")]) == 0
     said = capsys.readouterr().out
-    assert "Best of n over 12 prompts" in said and "Most gold at n =" in said
+    assert "the best of n over 12 prompts: A one" in " ".join(said.split()) and "Most gold at n =" in said
     assert "less that of the longest" in said and "less that of two" in said
     assert main([*how, "--out", str(tmp_path / "p.jsonl"), "--dry-run"]) == 0
     assert "12 rows have 72 texts" in capsys.readouterr().out

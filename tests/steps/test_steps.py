@@ -392,14 +392,16 @@ def test_the_witness_votes_where_it_is_asked_to(pairs_file, tiny_bert, tiny_llam
     scaled = heads.strength * alone.strength.std() / heads.strength.std()
     np.testing.assert_allclose(both.strength, (alone.strength + scaled) / 2, atol=1e-6)
     with pytest.raises(ConfigError, match="got no full voters that vote in-sample"):
-        replace(votes, method="probes", witness_votes=True)
+        replace(audit_config(tiny_llama).votes, method="probes", witness_votes=True)
     with pytest.raises(ConfigError, match="got 4 heads for 5 full voters"):
         replace(votes, trainings=5, witness_votes=True)
 
 
 def test_too_few_pairs_are_refused_before_anything_is_trained(pairs_file, tmp_path):
     few = [json.loads(line) for line in pairs_file.read_text().splitlines()[:60]]
-    with pytest.raises(DataError, match="got 54 pairs to train on, want at least 100"):
+    with pytest.raises(
+        DataError, match="run, beside the pairs to evaluate on: got 54 pairs, want at l"
+    ):
         outweigh.run(few, out=tmp_path)
     assert not list(tmp_path.iterdir())
 

@@ -31,6 +31,7 @@ def main(arguments: Sequence[str]) -> None:
     from outweigh.cli.show import show
     from outweigh.study.config import Cell, read_study
     from outweigh.study.run import run_study
+    from outweigh.study.table import console_tables
 
     study = read_study(told.file)
     if told.common.dry_run:
@@ -49,4 +50,5 @@ def main(arguments: Sequence[str]) -> None:
             print(f"{ended}/{len(study.cells)} {cell}: {right:.4f} ({how})", file=sys.stderr, flush=True)
 
     results = run_study(study, out=told.out, jobs=told.jobs, told=say)
-    show(told.common, results, [(told.out / "table.md").read_text(), f"The table is in {told.out}/table.md."])
+    last = f"The whole table is in {told.out}/table.md, its figure in {told.out}/gains.png."
+    show(told.common, results, [*console_tables(results["lines"]), last])

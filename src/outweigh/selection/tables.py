@@ -1,5 +1,7 @@
 """Best-of-n as a table for a terminal, at n = 1, 2, 4, ... N."""
 
+from string import ascii_uppercase
+
 from rich.markup import escape
 from rich.table import Table
 
@@ -8,13 +10,19 @@ from outweigh.selection.curves import BestOfN
 
 
 def best_of_n_table(found: BestOfN) -> Table:
-    """A line each n: gold of what each judge keeps, and how often the first one's has more than another's."""
+    """A line each n: gold of what each judge keeps, and how often the first one's has more than another's.
+
+    The judges are A, B, ... there, for a name may be a path.
+    """
     first, *others = found.curves
-    table = Table(title=f"Best of n over {found.prompts:,} prompts", title_justify="left")
-    for name in ("n", "KL at most", f"gold of {escape(first)}", *map(escape, others), "beats random"):
+    letter = dict(zip(found.curves, ascii_uppercase, strict=False))
+    named = ", ".join(f"{letter.get(name, name)} {escape(name)}" for name in found.curves)
+    table = Table(
+        title=f"Gold of the best of n over {found.prompts:,} prompts: {named}", title_justify="left"
+    )
+    columns = ["n", "KL at most", *(letter.get(name, name) for name in found.curves), "A beats random"]
+    for name in columns + [f"A beats {letter.get(name, name)}" for name in found.duels]:
         table.add_column(name, justify="right")
-    for name in found.duels:
-        table.add_column(f"beats {escape(name)}", justify="right")
     powers = (2**power for power in range(found.candidates.bit_length()))
     for n in sorted({*powers, found.candidates}):
         table.add_row(

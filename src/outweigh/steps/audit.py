@@ -98,8 +98,8 @@ def audit(
     return Audited(pairs, found, recommended, results)
 
 
-def check_enough(pairs: PairSet) -> None:
-    """Nothing, once there are 100 pairs, of which none is another's copy.
+def check_enough(pairs: PairSet, what: str = "audit") -> None:
+    """Nothing, once there are 100 pairs, of which none is another's copy; `what` begins the message.
 
     Raises:
         DataError: there are fewer.
@@ -107,7 +107,7 @@ def check_enough(pairs: PairSet) -> None:
     if (different := len(np.unique(group_ids(pairs, "pair")))) < MIN_PAIRS:
         copies = "" if different == len(pairs) else f" but for copies, {len(pairs)} with them"
         raise DataError(
-            f"audit: got {different} pairs{copies}, want at least {MIN_PAIRS}. Give more pairs, or train on "
+            f"{what}: got {different} pairs{copies}, want at least {MIN_PAIRS}. Give more pairs, or train on "
             "these as they are: outweigh train DATA --out DIR"
         )
 

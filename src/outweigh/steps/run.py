@@ -91,7 +91,7 @@ def outcome(
     check_jobs(config.audit.votes.jobs)
     with clock("reading"):
         pairs, held_out, about = _read(data, eval, config, on_bad_rows)
-    check_enough(pairs)
+    check_enough(pairs, "run, beside the pairs to evaluate on")
     if config.audit.votes.method == "full":  # its voters see every pair, validation part and all
         check_steps(objective_of(config.train, pairs.columns), config.train, len(pairs))
     if resume:

@@ -2,9 +2,12 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any
 
 import numpy as np
+from rich.markup import escape
+from rich.table import Table
 
 from outweigh.evaluation.facts import PairFacts
 from outweigh.metrics.accuracy import correct
@@ -129,6 +132,30 @@ def markdown(study: Study, lines: Sequence[Line]) -> str:
         )
         rows.append(f"| {' | '.join(each.replace('|', '/') for each in cells)} |")
     return "\n".join(rows) + "\n"
+
+
+def console_tables(lines: Sequence[Mapping[str, Any]]) -> Iterator[Table]:
+    """What of study.json's lines fits a terminal: a table for each data set, planted share and fraction."""
+    for (data, planted, fraction), group in groupby(
+        lines, key=lambda line: (line["data"], line["planted"], line["fraction"])
+    ):
+        part = "" if fraction == 1 else f", {fraction:.0%} of its pairs"
+        title = f"{escape(data)}{part}, {planted:.0%} planted wrong"
+        table = Table(title=title, title_justify="left")
+        table.add_column("method", overflow="fold")
+        for name in ("accuracy, %", "gain, points \\[95 %]", "p", "times"):
+            table.add_column(name, justify="right", no_wrap=True)
+        for line in group:
+            gain = line["gain"]
+            points = [100 * gain[name] for name in ("value", "low", "high")] if gain else None
+            table.add_row(
+                escape(line["method"]),
+                f"{100 * line['accuracy']:.2f} ± {100 * line['deviation']:.2f}",
+                "" if points is None else "{:+.2f} \\[{:+.2f}, {:+.2f}]".format(*points),
+                "" if line["corrected"] is None else f"{line['corrected']:.3f}",
+                f"{line['times']:.2f}",
+            )
+        yield table
 
 
 def _mean_seconds(cells: Any) -> float:
