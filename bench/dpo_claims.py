@@ -55,7 +55,7 @@ def cell(arm: str, seed: int, told: argparse.Namespace) -> Line:
         place = work / arm.replace(", ", "_")
         config = DPOConfig(
             backbone=told.policy, method="lora", learning_rate=told.learning_rate, beta=told.beta,
-            epochs=told.epochs, batch_pairs=8, tokens=tokens, validation=0.0, evaluations=0, seed=seed,
+            epochs=told.epochs, batch_pairs=8, tokens=tokens, validation=0.0, evaluations=1, seed=seed,
             **ARMS[arm],
         )  # fmt: skip
         some, held_out = (

@@ -56,7 +56,7 @@ def one(pairs: int, backbone: str) -> None:
         data = Path(place) / "pairs.jsonl"
         write_pairs(data, pairs)
         config = TrainConfig(
-            backbone=backbone, tokens=TokenConfig(max_tokens=128), validation=0.0, evaluations=0
+            backbone=backbone, tokens=TokenConfig(max_tokens=128), validation=0.0, evaluations=1
         )
         seconds = {}
         started = time.perf_counter()

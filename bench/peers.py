@@ -87,7 +87,7 @@ def ours(told: argparse.Namespace, backbone: str) -> float:
         "backbone": backbone,
         "batch_pairs": told.batch,
         "tokens": TokenConfig(max_tokens=told.max_tokens),
-        "evaluations": 0,
+        "evaluations": 1,
         "validation": 0.0,
         "trainer": {"save_strategy": "no"},
     }

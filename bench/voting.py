@@ -54,7 +54,7 @@ def voted(pairs: PairSet, voters: int, backbones: list[str], depth: float, seed:
     wrong_B = planted_flips(len(pairs), seed, share)
     items, gaps, training, scoring = swapped_items(items_of(pairs), wrong_B), [], [], []
     for voter in range(voters):
-        config = TrainConfig(tokens=TOKENS, validation=0.0, evaluations=0, seed=100 * seed + voter)
+        config = TrainConfig(tokens=TOKENS, validation=0.0, evaluations=1, seed=100 * seed + voter)
         with tempfile.TemporaryDirectory() as place:
             started = time.perf_counter()
             model = fit(items, config, Path(place), guarded=False).model

@@ -199,7 +199,7 @@ def test_a_compiled_model_learns_in_packs_and_rows_what_it_learns_without(
     request, backbone, wordy_pairs, tmp_path
 ):
     pairs, model = PairSet.from_rows(wordy_pairs[:16]), request.getfixturevalue(backbone)
-    settings = {"validation": 0.0, "evaluations": 0, "batch_pairs": 4, "learning_rate": 1.0}
+    settings = {"validation": 0.0, "evaluations": 1, "batch_pairs": 4, "learning_rate": 1.0}
     for name, compiled in (("compiled", True), ("as it is", False)):
         trainer = {"optim": "sgd", "torch_compile": compiled}  # Adam divides by gradients that are rounding
         fit(pairs, configured(model, trainer=trainer, **settings), tmp_path / name)
