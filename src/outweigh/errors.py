@@ -12,6 +12,8 @@
 Each message reads `where: what is wrong, got X, want Y. What to do.`
 """
 
+import errno
+
 
 class OutweighError(Exception):
     """Anything the user can mend. The command line prints its message alone and exits with 2."""
@@ -47,3 +49,12 @@ class ShapeError(OutweighError, ValueError):
 
 class MissingExtra(OutweighError, ImportError):
     """An optional package is not installed."""
+
+
+def what_to_do(error: OSError) -> str:
+    """What mends a file that can't be written, or read."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "Free some space or name another place."
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "Ask for the right to it or name another place."
+    return "Name another place."

@@ -23,7 +23,7 @@ from outweigh.data.writing import (
     swap_row,
     write_rows,
 )
-from outweigh.errors import ConfigError, DataError
+from outweigh.errors import ConfigError, DataError, what_to_do
 
 LABELLED = {"margin": 1, "flip_rate": 0.1, "weight": 1.0, "row": 0, "action": "keep"}
 
@@ -85,6 +85,13 @@ def test_a_full_disk_leaves_no_half_file(tmp_path):
     done = subprocess.run(command, preexec_fn=limit, capture_output=True, text=True, check=True)
     assert "a.jsonl: can't be written, got File too large" in done.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"), [(errno.ENOSPC, "Free some space"), (errno.EACCES, "right"), (errno.ENOENT, "Name")]
+)
+def test_what_is_to_be_done_is_of_what_happened(number, advice):
+    assert advice in what_to_do(OSError(number, "said"))
 
 
 def test_a_swap_exchanges_every_column_of_the_two_responses():

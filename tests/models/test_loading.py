@@ -117,6 +117,17 @@ def test_a_path_that_is_not_there_is_no_hub_name(name):
         resolve(name)
 
 
+def test_a_name_is_asked_about_where_a_folder_or_a_bundled_model_has_one_like_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "trained/model").mkdir(parents=True)
+    for name, meant in (("trained/modle", "trained/model"), ("minlm", "minilm"), ("./trainde", "trained")):
+        with pytest.raises(ModelError, match=f"Did you mean '{meant}'"):
+            load_tokenizer(name)
+    with pytest.raises(ModelError) as told:
+        load_tokenizer("nothing/like-it")
+    assert "Did you mean" not in str(told.value)
+
+
 def test_a_folder_of_something_else_is_refused(tmp_path):
     with pytest.raises(ModelError, match=r"no config.json in this folder"):
         resolve(tmp_path)

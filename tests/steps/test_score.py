@@ -12,6 +12,7 @@ import pytest
 
 import outweigh
 from outweigh import progress
+from outweigh.data.writing import json_line
 from outweigh.errors import ConfigError, DataError, OutweighError
 from outweigh.models.loading import load_classifier, load_tokenizer
 from outweigh.models.reward import RewardModel
@@ -99,9 +100,10 @@ def test_an_interrupted_scoring_goes_on_only_with_the_same_data_and_model(model,
 
 def test_a_kill_at_any_byte_of_the_record_leaves_whole_entries(tmp_path):
     path, rows = tmp_path / "o.jsonl", [{"n": n} for n in range(6)]
+    written = [json_line(row) for row in rows]
     with pytest.raises(OutweighError), unfinished_rows(path, "run", resume=False) as kept:
         for place in range(0, 6, 2):
-            kept.add(rows[place : place + 2], 3, [f"bad {place}"])
+            kept.add(written[place : place + 2], 3, [f"bad {place}"])
         raise OutweighError("a kill")
     unfinished, record = tmp_path / "o.jsonl.unfinished", tmp_path / "o.jsonl.identity"
     lines, told = unfinished.read_bytes(), record.read_bytes()
@@ -115,12 +117,12 @@ def test_a_kill_at_any_byte_of_the_record_leaves_whole_entries(tmp_path):
             continue
         with pytest.raises(OutweighError), unfinished_rows(path, "run", resume=True) as kept:
             assert (kept.read, kept.written, len(kept.bad)) == (3 * entries, 2 * entries, entries)
-            kept.add([{"n": "new"}], 1)
+            kept.add([b'{"n": "new"}\n'], 1)
             raise OutweighError("a kill")
         assert read(unfinished) == [*rows[: 2 * entries], {"n": "new"}]
     packed = tmp_path / "o.jsonl.gz"
     with unfinished_rows(packed, "run", resume=False) as kept:
-        kept.add(rows, 6)
+        kept.add(written, 6)
     with gzip.open(packed, "rt") as found:
         assert [json.loads(line) for line in found] == rows
     assert not places(packed)[0].exists() and places(packed)[1].read_text() == "run\n"
@@ -128,6 +130,7 @@ def test_a_kill_at_any_byte_of_the_record_leaves_whole_entries(tmp_path):
 
 def test_bad_rows_end_it_or_are_left_out_and_told(model, tmp_path, capsys):
     rows = [*pairs(2), {"prompt": "x", "chosen": None, "rejected": "y"}, *pairs(1), {"nothing": 1}]
+    rows.append(pairs(1)[0] | {"unwritable": float("nan")})
     data, out = write(tmp_path / "pairs.jsonl", rows), tmp_path / "scored.jsonl"
     with pytest.raises(DataError, match=r"pairs\.jsonl:3"):
         outweigh.score(model, data, out=out)
@@ -138,7 +141,7 @@ def test_bad_rows_end_it_or_are_left_out_and_told(model, tmp_path, capsys):
     code = main(["score", str(model), str(data), "--out", str(out), "--on-bad-rows", "skip"])
     said = capsys.readouterr().out
     assert code == 0 and "3 rows with rewards" in said.replace("\n", " ")
-    assert "2 bad rows are left out, the first:" in said.replace("\n", " ")
+    assert "3 bad rows are left out, the first:" in said.replace("\n", " ")
     assert [row["prompt"] for row in read(out)] == ["Prime 0?", "Prime 1?", "Prime 0?"]
     with pytest.raises(DataError, match=r"none of 1 rows can be scored\. The first: row 1"):
         outweigh.score(model, [{"nothing": 1}], out=tmp_path / "no.jsonl", on_bad_rows="skip")

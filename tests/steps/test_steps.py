@@ -399,9 +399,7 @@ def test_the_witness_votes_where_it_is_asked_to(pairs_file, tiny_bert, tiny_llam
 
 def test_too_few_pairs_are_refused_before_anything_is_trained(pairs_file, tmp_path):
     few = [json.loads(line) for line in pairs_file.read_text().splitlines()[:60]]
-    with pytest.raises(
-        DataError, match="run, beside the pairs to evaluate on: got 54 pairs, want at l"
-    ):
+    with pytest.raises(DataError, match="run, beside the pairs to evaluate on: got 54 pairs, want at l"):
         outweigh.run(few, out=tmp_path)
     assert not list(tmp_path.iterdir())
 

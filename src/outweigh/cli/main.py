@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import version
 
-from outweigh.errors import OutweighError
+from outweigh.errors import OutweighError, what_to_do
 
 DONE, OUR_FAULT, USERS_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -71,9 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.ENOENT, errno.EDQUOT):
             return _fault(verb, error)
         where = f"{error.filename}: " if error.filename else ""
-        return _told(
-            f"outweigh {verb}: {where}{error.strerror}. Free space or choose another place.", USERS_INPUT
-        )
+        return _told(f"outweigh {verb}: {where}{error.strerror}. {what_to_do(error)}", USERS_INPUT)
     except Exception as error:
         return _fault(verb, error)
     return DONE

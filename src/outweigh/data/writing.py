@@ -14,7 +14,7 @@ import numpy as np
 
 from outweigh.data.records import Pair, Text
 from outweigh.data.rows import row_texts
-from outweigh.errors import ConfigError, DataError
+from outweigh.errors import ConfigError, DataError, what_to_do
 
 # What each peer's reward training passes over in silence, for the note that says so.
 IGNORED_BY = {name: ("flip_rate", "weight") for name in ("trl", "openrlhf", "ms-swift")}
@@ -46,7 +46,7 @@ def replaced_whole(path: Path) -> Iterator[IO[bytes]]:
         os.replace(unfinished, path)
     except OSError as error:
         raise DataError(
-            f"{path}: can't be written, got {error.strerror or error}. Free some space or name another place."
+            f"{path}: can't be written, got {error.strerror or error}. {what_to_do(error)}"
         ) from None
     finally:
         if unfinished:

@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
+from outweigh.data.fields import near
 from outweigh.errors import ConfigError, ModelError
 from outweigh.models.bundled import BUNDLED, checkpoint_folder
 from outweigh.models.packing import FAILURES
@@ -38,7 +39,8 @@ def resolve(name: str | Path) -> str:
         return str(path)
     if path.is_absolute() or str(name).startswith(".") or str(name).count("/") > 1:
         raise ModelError(
-            f"{name}: no such folder, and not a Hub name (owner/model). Bundled: {', '.join(BUNDLED)}."
+            f"{name}: no such folder, and not a Hub name (owner/model). {_meant(path)}Bundled: "
+            f"{', '.join(BUNDLED)}."
         )
     return str(name)
 
@@ -191,9 +193,18 @@ def explained(name: str | Path) -> Iterator[None]:
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(
-            f"{name}: can't be loaded ({reason}). Give a folder with safetensors weights, a Hub name that "
-            f"this machine can reach, or one of {', '.join(BUNDLED)}."
+            f"{name}: can't be loaded ({reason}). {_meant(Path(name))}Give a folder with safetensors "
+            f"weights, a Hub name that this machine can reach, or one of {', '.join(BUNDLED)}."
         ) from error
+
+
+def _meant(path: Path) -> str:
+    """A folder, or a bundled model, whose name is like that of the path, which is neither, as a question."""
+    if path.exists():
+        return ""
+    beside = [each.name for each in path.parent.iterdir() if each.is_dir()] if path.parent.is_dir() else []
+    hint = near(path.name, beside + (list(BUNDLED) if path.parent == Path() else []))
+    return f"Did you mean {str(path.with_name(hint))!r}? " if hint else ""
 
 
 @contextlib.contextmanager

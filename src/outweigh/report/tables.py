@@ -315,7 +315,7 @@ def version_table(results: Results) -> Table | None:
     """Seed and versions."""
     versions = {"outweigh": at(results, "outweigh"), **(at(results, "versions") or {})}
     rows = [["seed", anything(at(results, "seed"))], *([k, anything(v)] for k, v in versions.items())]
-    return table("Versions", ["", "value"], rows)
+    return table("Seed and versions", ["", "value"], rows)
 
 
 def file_table(results: Results) -> Table | None:

@@ -81,7 +81,7 @@ def generate(
             drawn = zip(asked[done:], samples, strict=True)
             while batch := list(islice(drawn, sampler.batch_prompts)):  # whole ones, drawn together
                 answered, refused = _answers(batch, on_bad_rows)
-                kept.add(answered, len(batch), refused)
+                kept.add([json_line(row) for row in answered], len(batch), refused)
                 tokens += sum(each or 0 for row in answered for each in row["response_tokens"])
                 per_second = tokens / (time.monotonic() - started)
                 advance(len(batch) * config.n, f"{per_second:,.0f} tokens/s")

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -62,8 +63,8 @@ def score(
     with unfinished_rows(path, identity, resume=resume) as kept, progress("rows", None, kept.read) as advance:
         done, raws = kept.read, islice(raw_rows(data), kept.read, None)
         while chunk := list(islice(raws, CHUNK)):
-            good, bad = _readable(chunk, on_bad_rows)
-            kept.add(_scored(scorer, good), len(chunk), bad)
+            lines, bad = _lines(scorer, chunk, on_bad_rows)
+            kept.add(lines, len(chunk), bad)
             advance(len(chunk))
         if not kept.written:
             raise DataError(f"none of {kept.read:,} rows can be scored. The first: {kept.bad[0]}")
@@ -87,29 +88,32 @@ def _identity(model: str | Path | Scorer, data: Data) -> str:
     return json.dumps([masked(model), weights, content_hash(data)])
 
 
-def _readable(
-    chunk: Sequence[RawRow], on_bad_rows: OnBadRows
-) -> tuple[list[tuple[RawRow, list[tuple[Text, Text]]]], list[str]]:
-    """Rows with their texts, and what is wrong with those that have none or can't be written again."""
-    good, bad = [], []
+def _lines(model: Scorer, chunk: Sequence[RawRow], on_bad_rows: OnBadRows) -> tuple[list[bytes], list[str]]:
+    """The rows with their rewards, and what is wrong with those that have no texts or can't be written."""
+    good, lines, bad = [], [], list[str]()
     for raw in chunk:
-        try:
-            texts = row_texts(raw)
-            try:
-                json_line(raw.values or {})
-            except DataError as error:
-                raise DataError(f"{raw.origin}: {error}") from None
-            good.append((raw, texts))
-        except DataError as error:
-            if on_bad_rows == "error":
-                raise
-            bad.append(str(error))
-    return good, bad
+        with _left_out(bad, on_bad_rows):
+            good.append((raw, row_texts(raw)))
+    for raw, row in _scored(model, good):
+        with _left_out(bad, on_bad_rows, f"{raw.origin}: "):
+            lines.append(json_line(row))
+    return lines, bad
+
+
+@contextmanager
+def _left_out(bad: list[str], on_bad_rows: OnBadRows, origin: str = "") -> Iterator[None]:
+    """A block whose failure is a bad row's."""
+    try:
+        yield
+    except DataError as error:
+        if on_bad_rows == "error":
+            raise DataError(f"{origin}{error}") from None
+        bad.append(f"{origin}{error}")
 
 
 def _scored(
     model: Scorer, rows: Sequence[tuple[RawRow, list[tuple[Text, Text]]]]
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[tuple[RawRow, dict[str, Any]]]:
     if not rows:
         return
     each_rewards = score_groups(model, [texts for _, texts in rows])
@@ -120,7 +124,7 @@ def _scored(
             found["gap"] = found["reward_chosen"] - found["reward_rejected"]
         if spread is not None:
             found |= _named("spread", raw.values, spread.tolist())
-        yield found
+        yield raw, found
 
 
 def score_groups(

@@ -3,14 +3,14 @@
 import fcntl
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from outweigh.data.files import raw_rows
 from outweigh.data.writing import json_line, replaced_whole
-from outweigh.errors import ConfigError, DataError
+from outweigh.errors import ConfigError, DataError, what_to_do
 
 
 class Unfinished:
@@ -21,14 +21,13 @@ class Unfinished:
         self._rows, self._record = rows, record
         self.read, self.written, self.bad = 0, 0, list[str]()
 
-    def add(self, rows: Iterable[Mapping[str, Any]], read: int, bad: Iterable[str] = ()) -> None:
-        """Nothing; `read` more rows of the data have become `rows`, and `bad` ones. After a kill all of them
+    def add(self, lines: Sequence[bytes], read: int, bad: Sequence[str] = ()) -> None:
+        """Nothing; `read` more rows of the data have become `lines`, and `bad` ones. After a kill all of them
         stand, or none.
 
         Raises:
-            DataError: a value has no place in JSON, or there is no space.
+            DataError: they can't be written.
         """
-        lines, bad = [json_line(row) for row in rows], list(bad)
         try:
             self._rows.writelines(lines)
             self._rows.flush()
@@ -39,10 +38,10 @@ class Unfinished:
         except OSError as error:
             raise DataError(
                 f"{self._rows.name}: can't be written, got {error.strerror or error}. What was finished is "
-                "kept; make room and go on with --resume."
+                f"kept, and --resume goes on. {what_to_do(error)}"
             ) from None
 
-    def _count(self, read: int, written: int, bad: list[str]) -> None:
+    def _count(self, read: int, written: int, bad: Sequence[str]) -> None:
         self.read, self.written = self.read + read, self.written + written
         self.bad += bad
 

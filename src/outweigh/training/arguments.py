@@ -49,7 +49,8 @@ def training_arguments(config: TrainConfig, output: Path, items: int, watched: b
             f"{at_once} x {world}."
         )
     steps = max(1, math.ceil(config.epochs * math.ceil(items / config.batch_pairs)))
-    steps = steps if config.trainer.get("max_steps", 0) < 1 else config.trainer["max_steps"]
+    if isinstance(told := config.trainer.get("max_steps"), int) and told > 0:
+        steps = told
     every = math.ceil(steps / config.evaluations)
     settings: dict[str, Any] = {
         "output_dir": str(output),
