@@ -128,6 +128,27 @@ def test_a_kill_at_any_byte_of_the_record_leaves_whole_entries(tmp_path):
     assert not places(packed)[0].exists() and places(packed)[1].read_text() == "run\n"
 
 
+def test_a_full_disk_is_told_and_what_was_finished_stands(tmp_path):
+    path = tmp_path / "o.jsonl"
+    program = (
+        "import resource, signal; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096));"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "from pathlib import Path; from outweigh.errors import DataError;"
+        "from outweigh.steps.unfinished import unfinished_rows\n"
+        "try:\n"
+        f"    with unfinished_rows(Path({str(path)!r}), 'run', resume=False) as kept:\n"
+        "        kept.add([b'1\\n'] * 900, 900)\n"
+        "        kept.add([b'1\\n'] * 9000, 9000)\n"
+        "except DataError as error:\n"
+        "    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "can't be written, got File too large. What was finished is kept" in done.stdout
+    with pytest.raises(OutweighError), unfinished_rows(path, "run", resume=True) as kept:
+        assert (kept.read, kept.written) == (900, 900)
+        raise OutweighError("a kill")
+
+
 def test_bad_rows_end_it_or_are_left_out_and_told(model, tmp_path, capsys):
     rows = [*pairs(2), {"prompt": "x", "chosen": None, "rejected": "y"}, *pairs(1), {"nothing": 1}]
     rows.append(pairs(1)[0] | {"unwritable": float("nan")})

@@ -5,8 +5,8 @@ import json
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
-from typing import IO
 
 from outweigh.data.files import raw_rows
 from outweigh.data.writing import json_line, replaced_whole
@@ -17,7 +17,7 @@ class Unfinished:
     """Of a run's rows: how many of the data's are done, how many were written, and what is wrong with those
     left out."""
 
-    def __init__(self, rows: IO[bytes], record: IO[bytes]) -> None:
+    def __init__(self, rows: FileIO, record: FileIO) -> None:
         self._rows, self._record = rows, record
         self.read, self.written, self.bad = 0, 0, list[str]()
 
@@ -29,12 +29,10 @@ class Unfinished:
             DataError: they can't be written.
         """
         try:
-            self._rows.writelines(lines)
-            self._rows.flush()
+            _write(self._rows, b"".join(lines))
             self._count(read, len(lines), bad)
             done = {"read": self.read, "written": self.written, "bytes": self._rows.tell(), "bad": bad}
-            self._record.write(json_line(done))
-            self._record.flush()
+            _write(self._record, json_line(done))
         except OSError as error:
             raise DataError(
                 f"{self._rows.name}: can't be written, got {error.strerror or error}. What was finished is "
@@ -47,16 +45,25 @@ class Unfinished:
 
     def take_up(self) -> None:
         """Nothing; goes to where the last whole entry of the record ends, and cuts off what is behind."""
-        size, ends = self._rows.seek(0, 2), (self._record.tell(), 0)
-        for line in iter(self._record.readline, b""):
+        self._record.seek(0)
+        identity, *entries = self._record.readall().splitlines(keepends=True)
+        size, ends = self._rows.seek(0, 2), (len(identity), 0)
+        for line in entries:
             told = json.loads(line) if line.endswith(b"}\n") else {}
             if told.get("bytes", size + 1) > size:
                 break
             self._count(told["read"] - self.read, told["written"] - self.written, told["bad"])
-            ends = (self._record.tell(), told["bytes"])
+            ends = (ends[0] + len(line), told["bytes"])
         for file, end in zip((self._record, self._rows), ends, strict=True):
             file.truncate(end)
             file.seek(end)
+
+
+def _write(file: FileIO, data: bytes) -> None:
+    """Nothing; writes all of it, unbuffered: what a full disk leaves in a buffer fails again when it closes."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 def places(path: Path) -> tuple[Path, Path]:
@@ -95,19 +102,18 @@ def unfinished_rows(path: Path, identity: str, *, resume: bool) -> Iterator[Unfi
     if unfinished.exists() and not resume:
         raise ConfigError(f"{unfinished}: was left by an unfinished run. Go on with --resume, or remove it.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with unfinished.open("a+b") as rows, record.open("a+b") as told:
+    with FileIO(unfinished, "a+") as rows, FileIO(record, "a+") as told:
         try:
             fcntl.flock(rows, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ConfigError(f"{unfinished}: another run is writing it. Wait, or name another.") from None
         found = Unfinished(rows, told)
         told.seek(0)
-        first = told.readline()
-        if rows.seek(0, 2) == 0 and first.decode(errors="replace") != f"{identity}\n":
+        is_same = told.readall().startswith(f"{identity}\n".encode())
+        if rows.seek(0, 2) == 0 and not is_same:
             told.truncate(0)  # new, or killed while it was begun
-            told.write(f"{identity}\n".encode())
-            told.flush()
-        elif first.decode(errors="replace") != f"{identity}\n":
+            _write(told, f"{identity}\n".encode())
+        elif not is_same:
             raise ConfigError(
                 f"{unfinished}: is of other data, another model or other settings. Give those again, or "
                 "remove it."
