@@ -60,7 +60,7 @@ class Unfinished:
 
 
 def _write(file: FileIO, data: bytes) -> None:
-    """Nothing; writes all of it, unbuffered: what a full disk leaves in a buffer fails again when it closes."""
+    """Nothing; writes all of it, unbuffered: what a full disk leaves in a buffer fails again at its close."""
     rest = memoryview(data)
     while rest:
         rest = rest[file.write(rest) :]
