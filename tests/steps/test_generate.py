@@ -116,10 +116,12 @@ def test_what_is_unfinished_goes_on_only_with_the_same_prompts_and_settings(serv
 def test_an_interrupt_does_not_wait_for_what_a_server_has_not_answered(server, tmp_path):
     server.delay = 300.0
     data = write(tmp_path / "prompts.jsonl", asked(8))
-    program = [sys.executable, "-m", "outweigh", "generate", str(data), "--policy", server.url]
-    process = subprocess.Popen(
-        [*program, "--out", str(tmp_path / "o.jsonl")], stderr=subprocess.PIPE, text=True
+    told = ["generate", str(data), "--policy", server.url, "--out", str(tmp_path / "o.jsonl")]
+    program = (  # the signal is ignored where tests run in the background
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        f"from outweigh.cli.main import main; sys.exit(main({told!r}))"
     )
+    process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True)
     until = time.monotonic() + 120
     while time.monotonic() < until and not server.most_under_way:
         time.sleep(0.05)

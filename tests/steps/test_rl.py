@@ -200,7 +200,7 @@ def test_a_reward_that_wants_a_letter_is_raised(tiny_chat, tmp_path, monkeypatch
             said = [response[0].content for _, response in texts]
             return np.array([10.0 * each.count("e") / max(1, len(each)) for each in said])
 
-    monkeypatch.setattr(rl, "load_scorer", lambda name: LikesE())
+    monkeypatch.setattr(rl, "load_scorer", lambda name, server=None: LikesE())
     monkeypatch.setattr(rl, "_weights", lambda *models: [])
     quick = QUICK | {"n": 8, "device_responses": 32, "epochs": 15.0, "learning_rate": 5e-3, "eval_n": 16}
     config = RLConfig(policy=str(tiny_chat), method="full", kl=0.0, **quick)
@@ -302,7 +302,7 @@ def test_where_no_round_has_more_gold_than_the_start_no_policy_is_kept(tiny_chat
         def score_texts(self, texts):
             return self.sign * np.array([each[1][0].content.count("e") for each in texts], dtype=np.float64)
 
-    monkeypatch.setattr(rl, "load_scorer", lambda name: Says(-1.0 if name == "gold" else 1.0))
+    monkeypatch.setattr(rl, "load_scorer", lambda name, server=None: Says(-1.0 if name == "gold" else 1.0))
     monkeypatch.setattr(rl, "_weights", lambda *models: [])
     quick = QUICK | {"n": 8, "device_responses": 32, "epochs": 10.0, "learning_rate": 5e-3, "eval_n": 16}
     config = RLConfig(policy=str(tiny_chat), method="full", kl=0.0, **quick)

@@ -166,6 +166,7 @@ def test_bad_rows_end_it_or_are_left_out_and_told(model, tmp_path, capsys):
     assert [row["prompt"] for row in read(out)] == ["Prime 0?", "Prime 1?", "Prime 0?"]
     with pytest.raises(DataError, match=r"none of 1 rows can be scored\. The first: row 1"):
         outweigh.score(model, [{"nothing": 1}], out=tmp_path / "no.jsonl", on_bad_rows="skip")
+    assert not list(tmp_path.glob("no.jsonl*"))
 
 
 def test_where_nobody_watches_a_line_tells_now_and_then_how_far_it_is(capsys, monkeypatch):

@@ -122,7 +122,7 @@ def unfinished_rows(path: Path, identity: str, *, resume: bool) -> Iterator[Unfi
         try:
             yield found
         except BaseException:
-            if not found.read:  # nothing to go on from
+            if not found.written:  # nothing to go on from
                 unfinished.unlink()
                 record.unlink()
             raise
