@@ -1,7 +1,6 @@
 """Prompts to responses in files: what is written, what a kill leaves, what is refused."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -66,32 +65,13 @@ def test_pairs_give_their_prompts_and_leave_their_labels(tiny_chat, tmp_path):
     assert second["prompt"] == [{"role": "user", "content": "Hi"}]
 
 
-def test_a_killed_run_goes_on_and_ends_in_the_same_file(tiny_chat, tmp_path):
+def test_a_killed_run_goes_on_and_ends_in_the_same_file(tiny_chat, goes_on_after_a_kill, tmp_path):
     data = write(tmp_path / "prompts.jsonl", asked(60))
     how = ["--policy", str(tiny_chat), "--n", "16", "--max-new-tokens", "40"]
     whole, killed = tmp_path / "whole.jsonl", tmp_path / "killed.jsonl"
     program = [sys.executable, "-m", "outweigh", "generate", str(data), *how]
     subprocess.run([*program, "--out", str(whole)], check=True, capture_output=True)
-    process = subprocess.Popen(
-        [*program, "--out", str(killed)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    unfinished = tmp_path / "killed.jsonl.unfinished"
-    until = time.monotonic() + 120
-    while time.monotonic() < until and not (unfinished.exists() and len(unfinished.read_bytes()) > 20_000):
-        time.sleep(0.005)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert not killed.exists(), "it ended before it was killed"
-    assert 1 < len(unfinished.read_text().splitlines()) < 61
-    with unfinished.open("ab") as file:
-        file.write(b'{"prompt": "half a li')
-    again = subprocess.run([*program, "--out", str(killed)], capture_output=True, text=True, check=False)
-    assert again.returncode == 2 and "left by an unfinished run. Go on with --resume" in again.stderr
-    done = subprocess.run(
-        [*program, "--out", str(killed), "--resume"], capture_output=True, text=True, check=True
-    )
-    assert "of them stood from the run before" in done.stdout
-    assert killed.read_bytes() == whole.read_bytes()
+    goes_on_after_a_kill(program, killed, whole)
 
 
 def test_what_is_unfinished_goes_on_only_with_the_same_prompts_and_settings(server, tmp_path):

@@ -2,11 +2,8 @@
 
 import gzip
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -43,28 +40,12 @@ def read(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_a_killed_scoring_goes_on_and_ends_in_the_same_file(model, tmp_path):
+def test_a_killed_scoring_goes_on_and_ends_in_the_same_file(model, goes_on_after_a_kill, tmp_path):
     data = write(tmp_path / "pairs.jsonl", pairs(3 * step.CHUNK)[1:])
     whole, killed = tmp_path / "whole.jsonl", tmp_path / "killed.jsonl"
     program = [sys.executable, "-m", "outweigh", "score", str(model), str(data)]
     assert outweigh.score(model, data, out=whole)["rows"] == 3 * step.CHUNK - 1
-    process = subprocess.Popen([*program, "--out", str(killed)], stderr=subprocess.DEVNULL)
-    unfinished, record = places(killed)
-    until = time.monotonic() + 120
-    while time.monotonic() < until and not (record.exists() and record.read_bytes().count(b"\n") > 1):
-        time.sleep(0.002)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert not killed.exists(), "it ended before it was killed"
-    with unfinished.open("ab") as file:
-        file.write(b'{"prompt": "half a li')
-    again = subprocess.run([*program, "--out", str(killed)], capture_output=True, text=True, check=False)
-    assert again.returncode == 2 and "left by an unfinished run. Go on with --resume" in again.stderr
-    done = subprocess.run(
-        [*program, "--out", str(killed), "--resume"], capture_output=True, text=True, check=True
-    )
-    assert "rows of the data stood from the run before" in done.stdout
-    assert killed.read_bytes() == whole.read_bytes() and not unfinished.exists()
+    goes_on_after_a_kill(program, killed, whole)
     assert outweigh.score(model, data, out=killed, resume=True)["already_there"]
 
 
