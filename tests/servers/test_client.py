@@ -6,7 +6,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from outweigh.errors import ConfigError, ServerError
+from outweigh.errors import ConfigError, ServerError, ServerRefusal
 from outweigh.servers import client
 from outweigh.servers.client import Server
 from outweigh.servers.config import ServerConfig, masked
@@ -108,3 +108,23 @@ def test_what_stands_behind_a_failure_is_not_begun(server):
         list(one_by_one.map(fails, range(9)))
     time.sleep(0.1)
     assert begun == [0]
+
+
+def test_a_request_at_which_a_server_always_fails_is_given_up_alone(server):
+    found = Server(server.url, ServerConfig(retries=0), key="SOME_KEY", advice="")
+    server.answer = lambda body: (500, b"out of memory") if body["hard"] else {"choices": []}
+    for _ in range(2 * client.BROKEN):
+        with pytest.raises(ServerRefusal, match="answers 500, 'out of memory'"):
+            found.asked("POST", json={"hard": True})
+        found.asked("POST", json={"hard": False})
+
+
+def test_a_server_that_fails_at_all_it_is_sent_is_broken(server):
+    found = Server(server.url, ServerConfig(retries=0), key="SOME_KEY", advice="")
+    server.answer = lambda body: (500, b"out of memory")
+    told = []
+    for _ in range(client.BROKEN):
+        with pytest.raises(ServerError, match="answers 500") as error:
+            found.asked("POST", json={})
+        told.append(error.type)
+    assert told == [ServerRefusal] * (client.BROKEN - 1) + [ServerError]

@@ -159,3 +159,27 @@ def test_where_nobody_watches_a_line_tells_now_and_then_how_far_it_is(capsys, mo
         advance(2048)
     lines = capsys.readouterr().err.splitlines()
     assert lines == ["rows: 150 of 300, about 0 min left, fast", "rows: 2,048"]
+
+
+def measured(body):
+    """Rewards by length; too long a text is refused, with all that it was sent with."""
+    if any(len(text) > 100 for text in body["query"]):
+        return (413, b"too long")
+    return {"rewards": [float(len(text)) for text in body["query"]]}
+
+
+def test_of_a_served_model_a_text_that_it_refuses_is_a_bad_row(server, tmp_path):
+    server.answer = measured
+    rows = pairs(80)
+    for place in (3, 40, 79):
+        rows[place]["rejected"] = "much " * 30
+    data = write(tmp_path / "pairs.jsonl", rows)
+    url = server.url.replace("/v1", "/get_reward")
+    found = outweigh.score(url, data, out=tmp_path / "scored.jsonl", on_bad_rows="skip")
+    assert found["rows"] == 77
+    assert [said.partition(": ")[0] for said in found["bad_rows"]] == [f"{data}:{n}" for n in (4, 41, 80)]
+    assert [row["prompt"] for row in read(tmp_path / "scored.jsonl")] == [
+        row["prompt"] for place, row in enumerate(rows) if place not in (3, 40, 79)
+    ]
+    with pytest.raises(DataError, match=r"pairs.jsonl:4: .* answers 413, 'too long'. Drop the row"):
+        outweigh.score(url, data, out=tmp_path / "whole.jsonl")

@@ -163,3 +163,22 @@ def test_an_ensemble_writes_its_spread(models, tmp_path):
     both = f"mean:{models / 'one'},{models / 'two'}"
     outweigh.select(both, rows(2), out=tmp_path / "o.jsonl")
     assert len(read(tmp_path / "o.jsonl")[0]["spreads"]) == 6
+
+
+def test_a_row_that_a_served_model_refuses_is_left_out_of_the_rows_and_of_the_curve(server, tmp_path):
+    server.answer = lambda body: (
+        (413, b"too long")
+        if any("hhhhh" in text for text in body["query"])
+        else {"rewards": [float(len(text)) for text in body["query"]]}
+    )
+    given = rows()
+    refused = [row["id"] for row in given if any("hhhhh" in each for each in row["responses"])]
+    url = server.url.replace("/v1", "/get_reward")
+    found = outweigh.select(SHORT, given, gold_model=url, out=tmp_path / "p.jsonl", on_bad_rows="skip")
+    assert 0 < len(refused) == len(found["data"]["bad_rows"]) == 40 - found["best_of_n"].prompts
+    assert not {row["id"] for row in read(tmp_path / "p.jsonl")} & set(refused)
+    with pytest.raises(DataError, match=r"answers 413, 'too long'. Drop the row"):
+        outweigh.select(url, given, out=tmp_path / "q.jsonl")
+    with pytest.raises(DataError, match=r"none of 1 rows"):
+        too_long = [row for row in given if row["id"] == refused[0]]
+        outweigh.select(url, too_long, out=tmp_path / "q.jsonl", on_bad_rows="skip")

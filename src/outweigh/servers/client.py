@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 BUSY = (408, 409, 429)  # and from 500 on: answers that may be other ones a moment later
 REFUSALS = (400, 413, 422)  # answers that are of this request, and will be the same again
+FAILURES = (500, 502, 504)  # and those that may be of this request, or of whatever the server is sent
+BROKEN = 16  # such answers to one request after the other, with none that is well, and it is the server
 LONGEST, LONG = 600.0, 30.0  # seconds of a wait for the next try: at most, and from where a line tells of it
 SHORTEST = 0.1  # and at least, of a wait that a server names, as it is counted
 SHOWN = 200  # characters of a server's answer in a message
@@ -56,6 +58,7 @@ class Server:
         self.session.mount("http://", adapter)
         self.session.mount("https://", adapter)
         self._waits_until = 0.0
+        self._failures = 0  # of requests, since one went well
         self._lock = threading.Lock()
         self._pace = _Pace(config.requests_per_minute)
 
@@ -65,7 +68,7 @@ class Server:
         """The object that it answers under this path; once `stopped` is set, it is not asked any more.
 
         Raises:
-            ServerRefusal: it refuses what it was sent.
+            ServerRefusal: it refuses what it was sent, or fails at it however often it is asked.
             ServerError: it can't be reached, answers with something else than an object, or is given up.
         """
         answer = self._tried(method, path, stopped or threading.Event(), **how)
@@ -73,13 +76,12 @@ class Server:
             raise ServerError(f"{self.url}: has moved to {masked(answer.headers['Location'])}. Name that.")
         if not answer.ok:
             said = f"{self.url}: answers {answer.status_code}, {' '.join(answer.text.split())[:SHOWN]!r}."
-            if answer.status_code in REFUSALS:
+            if answer.status_code in REFUSALS or self._fails_here(answer.status_code):
                 raise ServerRefusal(said)
             raise ServerError(said + (" Is the key right?" if answer.status_code in (401, 403) else ""))
+        self._failures = 0
         try:
-            found = json.loads(
-                answer.content
-            )  # answer.json() reads as whatever JSON library is installed does
+            found = json.loads(answer.content)  # answer.json() reads as some other JSON library may
         except ValueError:
             found = None
         if not isinstance(found, dict):
@@ -166,6 +168,12 @@ class Server:
                 break
             tries += 1
         raise ServerError(f"{self.url}: asking was given up.")
+
+    def _fails_here(self, status: int) -> bool:
+        """Whether a failure may be of this request alone: not where it is the last of too many."""
+        with self._lock:
+            self._failures += 1
+            return status in FAILURES and self._failures < BROKEN
 
     def _told(self, seconds: float) -> float:
         """The wait, of which a line tells where it is long: one for all that wait at a time."""

@@ -15,7 +15,7 @@ from outweigh.data.pairs import Data, OnBadRows, parsed
 from outweigh.data.records import Text
 from outweigh.data.rows import row_candidates, row_ranking
 from outweigh.data.writing import json_line
-from outweigh.errors import ConfigError, DataError
+from outweigh.errors import ConfigError, DataError, ServerRefusal
 from outweigh.metrics.arrays import FloatArray
 from outweigh.models.ensemble import load_scorer, members_of
 from outweigh.models.features import checkpoint_identity
@@ -92,16 +92,18 @@ def _lines(model: Scorer, chunk: Sequence[RawRow], on_bad_rows: OnBadRows) -> tu
     """The rows with their rewards, and what is wrong with those that have no texts or can't be written."""
     good, lines, bad = [], [], list[str]()
     for raw in chunk:
-        with _left_out(bad, on_bad_rows):
+        with left_out(bad, on_bad_rows):
             good.append((raw, row_texts(raw)))
-    for raw, row in _scored(model, good):
-        with _left_out(bad, on_bad_rows, f"{raw.origin}: "):
-            lines.append(json_line(row))
+    each_scored = scored_or_refused(model, [texts for _, texts in good])
+    for (raw, _), scored in zip(good, each_scored, strict=True):
+        with left_out(bad, on_bad_rows, f"{raw.origin}: "):
+            assert raw.values is not None  # row_texts has refused what could not be read
+            lines.append(json_line(_row(raw.values, *unless_refused(scored))))
     return lines, bad
 
 
 @contextmanager
-def _left_out(bad: list[str], on_bad_rows: OnBadRows, origin: str = "") -> Iterator[None]:
+def left_out(bad: list[str], on_bad_rows: OnBadRows, origin: str = "") -> Iterator[None]:
     """A block whose failure is a bad row's."""
     try:
         yield
@@ -111,25 +113,46 @@ def _left_out(bad: list[str], on_bad_rows: OnBadRows, origin: str = "") -> Itera
         bad.append(f"{origin}{error}")
 
 
-def _scored(
-    model: Scorer, rows: Sequence[tuple[RawRow, list[tuple[Text, Text]]]]
-) -> Iterator[tuple[RawRow, dict[str, Any]]]:
-    if not rows:
-        return
-    each_rewards = score_groups(model, [texts for _, texts in rows])
-    for (raw, _), (reward, spread) in zip(rows, each_rewards, strict=True):
-        assert raw.values is not None  # row_texts has refused what could not be read
-        found = raw.values | _named("reward", raw.values, reward.tolist())
-        if len(reward) == 2 and "responses" not in raw.values:
-            found["gap"] = found["reward_chosen"] - found["reward_rejected"]
-        if spread is not None:
-            found |= _named("spread", raw.values, spread.tolist())
-        yield raw, found
+def _row(values: dict[str, Any], reward: FloatArray, spread: FloatArray | None) -> dict[str, Any]:
+    """The row with what its texts were given."""
+    found = values | _named("reward", values, reward.tolist())
+    if len(reward) == 2 and "responses" not in values:
+        found["gap"] = found["reward_chosen"] - found["reward_rejected"]
+    return found if spread is None else found | _named("spread", values, spread.tolist())
 
 
-def score_groups(
+Scored = tuple[FloatArray, FloatArray | None]
+"""Rewards (K,) of K texts, and their spreads where several models gave them."""
+
+
+def scored_or_refused(
     model: Scorer, groups: Sequence[Sequence[tuple[Text, Text]]]
-) -> list[tuple[FloatArray, FloatArray | None]]:
+) -> list[Scored | ServerRefusal]:
+    """What each group's texts were given, or why a server refuses one of them: it is looked for by halves,
+    so that some texts are sent again."""
+    if not groups:
+        return []
+    try:
+        return [*score_groups(model, groups)]
+    except ServerRefusal as refusal:
+        if len(groups) == 1:
+            return [refusal]
+    half = len(groups) // 2
+    return scored_or_refused(model, groups[:half]) + scored_or_refused(model, groups[half:])
+
+
+def unless_refused(found: Scored | ServerRefusal) -> Scored:
+    """What was given.
+
+    Raises:
+        DataError: nothing was, as a server refused.
+    """
+    if isinstance(found, ServerRefusal):
+        raise DataError(f"{found} Drop the row, or skip bad rows.")
+    return found
+
+
+def score_groups(model: Scorer, groups: Sequence[Sequence[tuple[Text, Text]]]) -> list[Scored]:
     """Rewards (K,) of each group's K texts, and their spreads where there are several models; all at once."""
     reward_MN = model.score_each([text for each in groups for text in each])
     ends = np.cumsum([len(each) for each in groups])[:-1]

@@ -21,7 +21,7 @@ from outweigh.selection.curves import ORACLE, Candidate, best_of_n
 from outweigh.servers.config import ServerConfig
 from outweigh.steps.evaluate import Model, named_models
 from outweigh.steps.record import check_apart, headed, peak_memory, sources, write_json
-from outweigh.steps.score import CHUNK, score_groups
+from outweigh.steps.score import CHUNK, left_out, scored_or_refused, unless_refused
 
 LONGEST = "the longest"
 
@@ -88,44 +88,46 @@ def _apart(name: str) -> str:
 class _Chooser:
     """Rows in, rows with the kept response out; what has gold is remembered as numbers."""
 
-    def __init__(self, judges: Mapping[str, Scorer], gold_model: Scorer | None, on_bad_rows: str) -> None:
+    def __init__(
+        self, judges: Mapping[str, Scorer], gold_model: Scorer | None, on_bad_rows: OnBadRows
+    ) -> None:
         self.judges = judges
         self.gold_model = gold_model
         self.on_bad_rows = on_bad_rows
         self.given: list[Candidate] = []
         self.bad_rows: list[str] = []
+        self.kept = 0
 
     def rows(self, rows: Iterator[RawRow]) -> Iterator[dict[str, Any]]:
         """Each good row with what is kept of it."""
         good = self._good(rows)
         while chunk := list(islice(good, CHUNK)):
             groups = [[(each.prompt, response) for response in each.responses] for _, each in chunk]
-            found = {name: score_groups(judge, groups) for name, judge in self.judges.items()}
-            golds: list[FloatArray | None] = [
-                None if each.gold is None else np.array(each.gold) for _, each in chunk
-            ]
-            if self.gold_model is not None:
-                golds = [gold for gold, _ in score_groups(self.gold_model, groups)]
-            for place, ((row, each), gold) in enumerate(zip(chunk, golds, strict=True)):
-                rewards = {name: scored[place][0] for name, scored in found.items()}
-                if gold is not None:
-                    self._remember(each, rewards, gold)
-                reward, spread = next(iter(found.values()))[place]
-                yield row | _kept(row, reward, spread, gold if self.gold_model else None)
+            found = {name: scored_or_refused(judge, groups) for name, judge in self.judges.items()}
+            golds = None if self.gold_model is None else scored_or_refused(self.gold_model, groups)
+            for place, (raw, each) in enumerate(chunk):
+                with left_out(self.bad_rows, self.on_bad_rows, f"{raw.origin}: "):
+                    scored = {name: unless_refused(given[place]) for name, given in found.items()}
+                    given = None if golds is None else unless_refused(golds[place])[0]
+                    self._remember(each, {name: reward for name, (reward, _) in scored.items()}, given)
+                    assert raw.values is not None  # parsed has refused what could not be read
+                    self.kept += 1
+                    yield raw.values | _kept(raw.values, *next(iter(scored.values())), given)
+        if self.bad_rows and not self.kept:
+            raise DataError(
+                f"none of {len(self.bad_rows):,} rows can be scored. The first: {self.bad_rows[0]}"
+            )
 
-    def _good(self, rows: Iterator[RawRow]) -> Iterator[tuple[dict[str, Any], Candidates]]:
+    def _good(self, rows: Iterator[RawRow]) -> Iterator[tuple[RawRow, Candidates]]:
         for raw in rows:
-            try:
-                found = parsed(raw, _written_candidates)
-            except DataError as error:
-                if self.on_bad_rows == "error":
-                    raise
-                self.bad_rows.append(str(error))
-                continue
-            assert raw.values is not None  # parsed has refused what could not be read
-            yield raw.values, found
+            with left_out(self.bad_rows, self.on_bad_rows):
+                yield raw, parsed(raw, _written_candidates)
 
-    def _remember(self, row: Candidates, rewards: dict[str, FloatArray], gold: FloatArray) -> None:
+    def _remember(self, row: Candidates, rewards: dict[str, FloatArray], given: FloatArray | None) -> None:
+        """Nothing; takes the gold that a model has given, or the row's own, where there is any."""
+        if given is None and row.gold is None:
+            return
+        gold = np.array(row.gold) if given is None else given
         lengths = np.array([len(plain(response)) for response in row.responses], dtype=np.float64)
         self.given.append(Candidate(plain(row.prompt), {**rewards, LONGEST: lengths, ORACLE: gold}, gold))
 
