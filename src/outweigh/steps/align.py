@@ -9,6 +9,7 @@ from outweigh.align.dpo import fit_policy
 from outweigh.align.implicit import implicit_reward
 from outweigh.data.pairs import Data, OnBadRows, PairSet, read_pairs
 from outweigh.steps.evaluate import judged
+from outweigh.steps.lock import alone
 from outweigh.steps.record import (
     Stopwatch,
     check_same_run,
@@ -22,6 +23,7 @@ from outweigh.training.checkpoints import check_begun
 from outweigh.training.items import asked_columns
 
 
+@alone
 def align_dpo(
     data: Data | PairSet,
     *,

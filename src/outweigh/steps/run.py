@@ -21,6 +21,7 @@ from outweigh.steps.audit import audit, check_enough
 from outweigh.steps.config import RunConfig
 from outweigh.steps.denoise import denoise
 from outweigh.steps.evaluate import Judged, compared, judged
+from outweigh.steps.lock import alone
 from outweigh.steps.record import (
     Stopwatch,
     as_json,
@@ -45,6 +46,7 @@ PLAIN, REPAIRED = "plain", "repaired"
 SETTLES = ("model", RECORD, "checkpoints")  # moved in this order: the model says that it began
 
 
+@alone
 def run(
     data: Data,
     *,
@@ -70,6 +72,7 @@ def run(
     return results
 
 
+@alone
 def outcome(
     data: Data,
     *,

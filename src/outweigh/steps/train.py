@@ -9,6 +9,7 @@ from outweigh.data.pairs import Data, OnBadRows, PairSet, read_pairs, read_ranki
 from outweigh.data.records import Ranking
 from outweigh.data.writing import replaced_whole
 from outweigh.steps.evaluate import judged
+from outweigh.steps.lock import alone
 from outweigh.steps.record import (
     Stopwatch,
     check_same_run,
@@ -25,6 +26,7 @@ from outweigh.training.fit import fit
 from outweigh.training.items import asked_columns
 
 
+@alone
 def train(
     data: Data | PairSet,
     *,

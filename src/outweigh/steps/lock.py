@@ -1,0 +1,58 @@
+"""One run at a time in a folder."""
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import wraps
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+from outweigh.errors import ConfigError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_held: set[Path] = set()  # by this process: a run may have others of its own in its folder
+
+
+def alone(step: Callable[P, R]) -> Callable[P, R]:
+    """The step, which no other process does in the same folder `out` at the same time.
+
+    Raises:
+        ConfigError: one does. Besides what the step raises.
+    """
+
+    @wraps(step)
+    def done(*args: P.args, **kwargs: P.kwargs) -> R:
+        with _sole(Path(str(kwargs["out"]))):
+            return step(*args, **kwargs)
+
+    return done
+
+
+@contextmanager
+def _sole(folder: Path) -> Iterator[None]:
+    """A block in which other processes' blocks of the folder are refused. Of several processes that train
+    one model the first speaks for all. A kill frees the folder."""
+    whole = folder.resolve()
+    if whole in _held or folder.is_file() or int(os.environ.get("RANK", "0")):
+        yield
+        return
+    is_new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise ConfigError(f"{folder}: another run is writing there. Wait, or name another.") from None
+    _held.add(whole)
+    try:
+        yield
+    finally:
+        _held.discard(whole)
+        os.close(descriptor)
+        if is_new:
+            with suppress(OSError):  # something stands there
+                folder.rmdir()
