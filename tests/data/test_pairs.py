@@ -137,7 +137,14 @@ BROKEN = {
     "bytes.csv": (b"chosen,rejected\na,\xfc\n", r"bytes.csv:2: not UTF-8: got byte 0xfc at byte 3"),
     "bytes.json": (b'[{"chosen": "\xff"}]', r"bytes.json: not UTF-8: got byte 0xff at byte 14"),
     "cut.json": (b'[{"chosen": "a", "rejected": "b"}', r"cut.json:row 1: the file ends, want , or \]"),
-    "torn.json": (b'[{"chosen": "a", "rej', r"torn.json:row 1: invalid JSON"),
+    "torn.json": (
+        b'[{"chosen": "a", "rej',
+        r"torn.json:row 1: invalid JSON: Unterminated string .* at line 1, character 18, want",
+    ),
+    "long.json": (  # the place is that of the file, whatever part of it is held
+        b"[" + b'{"chosen": "a", "rejected": "b"},\n' * 70_000 + b'{"chosen": oops}]',
+        r"long.json:row 70001: invalid JSON: Expecting value at line 70001, character 12, want",
+    ),
     "comma.json": (b'[{"chosen": "a", "rejected": "b"} {}]', r"comma.json:row 1: got '\{', want , or \]"),
     "two.json": (b'[{"chosen": "a", "rejected": "b"}]\n[{}]', r"two.json:row 1: got '\[' after the array"),
     "quote.csv": (b'chosen,rejected\na,"b\n', r"quote.csv:2: invalid CSV"),
@@ -147,6 +154,21 @@ BROKEN = {
     "cut.jsonl.gz": (gzip.compress(b'{"chosen": "a", "rejected": "b"}\n' * 99)[:-9], r"gzip data is damaged"),
     "deep.jsonl": (b'{"chosen":' + b"[" * 100_000, r"deep.jsonl:1: invalid JSON"),
     "data.txt": (b"a", r"data.txt: can't tell its kind, want a name ending in .jsonl"),
+    "requests.jsonl": (
+        b'{"chosen": "\\n\\nHuman: p\\n\\nAssistant: a", "rejected": "\\n\\nHuman: q\\n\\nAssistant: a"}\n',
+        r"requests.jsonl:1: 'chosen' and 'rejected' begin unlike each other, got chosen 'p', want",
+    ),
+    "systems.json": (
+        json.dumps(
+            [
+                {
+                    name: [{"role": "system", "content": name}, {"role": "user", "content": "p"}]
+                    for name in ("chosen", "rejected")
+                }
+            ]
+        ).encode(),
+        r"systems.json:row 1: 'chosen' and 'rejected' begin unlike each other, got chosen 'chosen'",
+    ),
     "twins.jsonl": (
         b'{"chosen": "a", "rejected": "a"}\n',
         r"no pair is left of 1 rows.* and 1 with identical",

@@ -116,9 +116,12 @@ def _json_array(path: Path, stream: IO[bytes]) -> Iterator[Place]:
         while True:
             try:
                 values, end = decoder.raw_decode(feed.text, feed.at)
-            except (ValueError, RecursionError) as error:
-                if isinstance(error, json.JSONDecodeError) and feed.more():
+            except json.JSONDecodeError as error:
+                what = f"{error.msg} {feed.place(error.pos)}"
+                if feed.more():
                     continue
+                raise feed.wrong(number, f"invalid JSON: {what}", "want an object") from None
+            except (ValueError, RecursionError) as error:
                 raise feed.wrong(number, f"invalid JSON: {error}", "want an object") from None
             if end < len(feed.text) or not feed.more():  # a number at the end may go on: 12|34
                 break
@@ -136,11 +139,13 @@ class _Text:
         self.path, self.stream = path, stream
         self.decoder = codecs.getincrementaldecoder("utf-8-sig")()
         self.text, self.at, self.bytes = "", 0, 0
+        self.lines, self.column = 0, 0  # before the text that is held
 
     def more(self) -> bool:
         """Reads on, as much as is held and at least a chunk; False at the end of the stream."""
         # Doubling keeps the reparsing of one huge row linear in its length.
         chunk = self.stream.read(max(_CHUNK, len(self.text) - self.at))
+        self.lines, self.column = self._place(self.at)
         try:
             self.text, self.at = self.text[self.at :] + self.decoder.decode(chunk, final=not chunk), 0
         except UnicodeDecodeError as error:
@@ -158,6 +163,16 @@ class _Text:
                 return self.text[self.at]
             if not self.more():
                 return ""
+
+    def place(self, at: int) -> str:
+        """Where in the stream that character of the text is."""
+        lines, column = self._place(at)
+        return f"at line {lines + 1}, character {column + 1}"
+
+    def _place(self, at: int) -> tuple[int, int]:
+        lines = self.text.count("\n", 0, at)
+        column = at - self.text.rindex("\n", 0, at) - 1 if lines else self.column + at
+        return self.lines + lines, column
 
     def wrong(self, number: int, got: str, want: str) -> DataError:
         """The error at a row after which nothing can be told apart any more."""

@@ -182,18 +182,30 @@ def row_texts(row: Mapping[str, Any]) -> tuple[Text, Text, Text]:
     if isinstance(chosen, str):
         return _string_texts(row, _content(chosen, "chosen"), _content(rejected, "rejected"))
     if _is_released(row):
-        return split_shared(_history(chosen, "chosen"), _history(rejected, "rejected"))
+        return _split(_history(chosen, "chosen"), _history(rejected, "rejected"))
     prompt = prompt_text(row)
     apart = _messages(chosen, "chosen"), _messages(rejected, "rejected")
+    if not prompt:
+        return _split(*apart)
     shared, *rest = split_shared(*apart)
-    if not prompt or _contains(shared, prompt):
-        return shared, rest[0], rest[1]
-    return prompt, *apart
+    return (shared, rest[0], rest[1]) if _contains(shared, prompt) else (prompt, *apart)
+
+
+def _split(chosen: Text, rejected: Text) -> tuple[Text, Text, Text]:
+    """Prompt, chosen and rejected of two conversations that hold their prompt."""
+    shared, *rest = split_shared(chosen, rejected)
+    for name, messages in zip(("chosen", "rejected"), rest, strict=True):
+        if not shared and len(messages) > 1 and messages[0].role != "assistant":
+            raise DataError(
+                f"'chosen' and 'rejected' begin unlike each other, got {name} "
+                f"{shown(messages[0].content)}, want answers to one prompt. Drop the row."
+            )
+    return shared, rest[0], rest[1]
 
 
 def _string_texts(row: Mapping[str, Any], chosen: str, rejected: str) -> tuple[Text, Text, Text]:
     if is_transcript(chosen) and is_transcript(rejected):
-        return split_shared(turns(chosen), turns(rejected))
+        return _split(turns(chosen), turns(rejected))
     if prompt := prompt_text(row):
         return prompt, (Message("assistant", chosen),), (Message("assistant", rejected),)
     return (), (Message("text", chosen),), (Message("text", rejected),)
