@@ -55,7 +55,11 @@ def test_a_study_from_the_command_line_and_again(grid, tmp_path, capsys, monkeyp
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(grid, sort_keys=False))
     told = ["study", str(tmp_path / "study.yaml"), "--out", str(tmp_path / "out")]
     assert main([*told, "--dry-run"]) == 0
-    assert "words, 20% planted, seed 1: flip" in (said := capsys.readouterr().out) and "6 cells" in said
+    assert "words, 20% planted, seed 1: flip" in (said := capsys.readouterr().out)
+    assert "6 cells, of which 0 are done; 6 trainings and 2 audits are left: about " in said.replace(
+        "\n", " "
+    )
+    assert not (tmp_path / "out").exists()
     assert main(told) == 0
     said = capsys.readouterr()
     assert "6/6 words, 20% planted, seed 1: flip: " in said.err

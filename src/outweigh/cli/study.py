@@ -30,13 +30,14 @@ def main(arguments: Sequence[str]) -> None:
     told = parse(StudyVerb, arguments)
     from outweigh.cli.show import show
     from outweigh.study.config import Cell, read_study
+    from outweigh.study.plan import planned_study, study_plan_lines
     from outweigh.study.run import run_study
     from outweigh.study.table import console_tables
 
     study = read_study(told.file)
     if told.common.dry_run:
-        cells = [str(cell) for cell in study.cells]
-        return show(told.common, {"cells": cells}, [*cells, f"{len(cells)} cells."])
+        plan = planned_study(study, told.out)
+        return show(told.common, plan, study_plan_lines(plan))
     ended = 0
 
     def say(cell: Cell, found: Mapping[str, Any] | OutweighError, known: bool) -> None:

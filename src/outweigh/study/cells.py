@@ -40,18 +40,34 @@ def run_cells(
     Done cells lie in `out/cells` under a hash of all that decides them, and are taken from there. With
     several jobs the audits, then the cells, run in processes of their own, which share the cores.
     """
-    waiting: dict[str, list[Cell]] = {}  # two names of one method are one piece of work
-    for cell in study.cells:
-        file = _file(study, cell, out)
-        if file.exists():
-            yield cell, json.loads(file.read_text()), True
-        else:
-            waiting.setdefault(file.stem, []).append(cell)
+    done, waiting = parted_cells(study, out)
+    for cell, file in done.items():
+        yield cell, json.loads(file.read_text()), True
     work = [cells[0] for cells in waiting.values()]
     ended = _in_processes(study, work, out, jobs) if jobs > 1 else _in_turn(study, work, out)
     for first, found in ended:
         for cell in waiting[_digest(study, first)]:
             yield cell, found, False
+
+
+def parted_cells(study: Study, out: Path) -> tuple[dict[Cell, Path], dict[str, list[Cell]]]:
+    """The cells that are done, with their files, and the others: those of one key are one piece of work, as
+    two names of one method are."""
+    done: dict[Cell, Path] = {}
+    waiting: dict[str, list[Cell]] = {}
+    for cell in study.cells:
+        file = _file(study, cell, out)
+        if file.exists():
+            done[cell] = file
+        else:
+            waiting.setdefault(file.stem, []).append(cell)
+    return done, waiting
+
+
+def audits_of(study: Study, work: list[Cell], out: Path) -> list[Cell]:
+    """Of the cells that share an audit which is not there yet, one each."""
+    found = {_hashed(_of_audit(study, cell)): cell for cell in work if study.changes(cell.method).audited}
+    return [cell for key, cell in found.items() if not (out / "audits" / key / "done.json").exists()]
 
 
 def _in_turn(
@@ -65,10 +81,8 @@ def _in_processes(
     study: Study, work: list[Cell], out: Path, jobs: int
 ) -> Iterator[tuple[Cell, dict[str, Any] | OutweighError]]:
     with worker_processes(jobs) as workers:
-        audits = {
-            _hashed(_of_audit(study, cell)): cell for cell in work if study.changes(cell.method).audited
-        }
-        for done in [workers.submit(audit_cell, study, cell, out) for cell in audits.values()]:
+        audits = audits_of(study, work, out)
+        for done in [workers.submit(audit_cell, study, cell, out) for cell in audits]:
             done.result()
         running = {workers.submit(run_cell, study, cell, out): cell for cell in work}
         for future in as_completed(running):

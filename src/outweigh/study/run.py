@@ -37,9 +37,7 @@ def run_study(
         TrainingError: cells failed; the table of the others is written before.
     """
     study = study if isinstance(study, Study) else read_study(Path(study))
-    columns = cache(_columns)  # of data that several methods read alike
-    for method in study.methods:  # before an hour has passed
-        _check(study, method, columns)
+    check_study(study)  # before an hour has passed
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     found: dict[Cell, dict[str, Any]] = {}
@@ -61,6 +59,17 @@ def run_study(
             f"are in {out / 'table.md'}."
         )
     return results
+
+
+def check_study(study: Study) -> None:
+    """Nothing, if each of its cells can be trained.
+
+    Raises:
+        ConfigError: one can't.
+    """
+    columns = cache(_columns)  # of data that several methods read alike
+    for method in study.methods:
+        _check(study, method, columns)
 
 
 def _columns(train: str, asked: tuple[str, ...]) -> frozenset[str]:
