@@ -27,6 +27,7 @@ class Verb:
     train: TrainConfig = field(default_factory=TrainConfig)
     flat: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
     names: tuple[str, ...] = ()
+    once: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     common: Shared = field(default_factory=Common)
 
 
@@ -61,6 +62,14 @@ def test_a_list_of_the_config_takes_no_argument_of_the_users_and_the_users_list_
     assert parse(Verb, [*config, "d"]).names == ("a", "b")
     assert parse(Verb, ["d", *config, "--set", "names=[c]"]).names == ("c",)
     assert parse(Verb, ["d", *config, "--set", "names=[c]", "--names", "e", "f"]).names == ("e", "f")
+
+
+def test_a_list_of_the_config_is_one_of_flags_where_its_flag_is_repeated(tmp_path):
+    (tmp_path / "c.yaml").write_text("once: [a, b]\n")
+    config = ["--config", str(tmp_path / "c.yaml")]
+    assert parse(Verb, [*config, "d"]).once == ("a", "b")
+    assert parse(Verb, ["d", *config, "--set", "once=[c, e, f]"]).once == ("c", "e", "f")
+    assert parse(Verb, ["d", *config, "--once", "g", "--once", "h"]).once == ("g", "h")
 
 
 def test_a_string_is_handed_on_as_it_is_where_the_option_is_no_yaml(tmp_path):

@@ -79,21 +79,24 @@ def test_a_tie_takes_no_side_and_is_well_formed(server):
     assert (told.prompt_tokens, told.completion_tokens) == (0, 0)  # the server counted none
 
 
-def test_each_try_without_a_verdict_is_malformed_and_paid_for(server):
+def test_each_try_without_a_verdict_is_malformed_and_paid_for_and_the_first_is_shown(server, caplog):
     told = tally_of(server, saying("Both.", prompt_tokens=1, completion_tokens=1), matches(2, "none"))
     assert told.malformed == told.requests == told.prompt_tokens == 4 * TRIES
     assert told.first == told.second == 0
+    (shown,) = [record.getMessage() for record in caplog.records]
+    assert shown.endswith("an answer ended without a verdict, with 'Both.'.")
     empty = tally_of(server, saying(None, prompt_tokens=1), matches(1, "empty"))
     assert (empty.malformed, empty.requests, empty.completion_tokens) == (2 * TRIES, 2 * TRIES, 0)
 
 
-def test_an_answer_that_was_cut_has_no_verdict_and_odd_counts_are_none(server):
+def test_an_answer_that_was_cut_has_no_verdict_and_odd_counts_are_none(server, caplog):
     def cut(body):
         message = {"message": {"content": "It might be [[A]], but"}, "finish_reason": "length"}
         return {"choices": [message], "usage": {"prompt_tokens": "many", "completion_tokens": None}}
 
     told = tally_of(server, cut, matches(1, "cut"))
     assert (told.malformed, told.first, told.prompt_tokens) == (2 * TRIES, 0, 0)
+    assert "ended at 512 tokens without a verdict, with 'It might be [[A]], but'" in caplog.text
 
 
 def test_a_broken_answer_on_disk_is_asked_for_again(server):

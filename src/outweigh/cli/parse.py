@@ -76,7 +76,13 @@ def parse(verb: type[Verb], arguments: Sequence[str], name: str | None = None) -
     lists = {flag: values for flag, values in flags if values is not None and flag not in given}
     front = [flag for flag, values in flags if values is None]
     # Behind, for a list takes all that follows it, a positional argument too
-    behind = [each for flag, values in lists.items() for each in (flag, *values)]
+    once = _repeated(verb)
+    behind = [
+        each
+        for flag, values in lists.items()
+        for group in ([[value] for value in values] if flag in once else [values])
+        for each in (flag, *group)
+    ]
     found = tyro.cli(
         verb,
         prog=f"outweigh {name}",
@@ -120,6 +126,13 @@ def _entries(kind: Any) -> dict[str, Any]:
         else:
             found[names[0] if names else each.name] = inner
     return found
+
+
+def _repeated(verb: type) -> set[str]:
+    """The flags that take one value each time, and are repeated for more."""
+    marked = get_args(tyro.conf.UseAppendAction[str])[1:]
+    hints = get_type_hints(verb, include_extras=True)
+    return {f"--{name.replace('_', '-')}" for name, hint in hints.items() if get_args(hint)[1:] == marked}
 
 
 def _flags(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, list[str] | None]]:

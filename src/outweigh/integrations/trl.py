@@ -41,11 +41,18 @@ class RewardFunction:
         self, prompts: Sequence[Messages], completions: Sequence[Messages], **columns: Any
     ) -> list[float]:
         """One reward a completion, in nats of log-odds unless shaped."""
-        reward = self.model.score(prompts, completions) - self.level
+        reward = self.model.score(prompts, [_written(each) for each in completions]) - self.level
         reference = None
         if REFERENCE in columns:
             reference = np.asarray(columns[REFERENCE], dtype=np.float64) - self.level
         return [float(each) for each in shaped(reward, self.shaping, reference)]
+
+
+def _written(completion: Messages) -> Messages:
+    """The completion, in which a message without content, where nothing was said, has an empty one."""
+    if isinstance(completion, str):
+        return completion
+    return [{**each, "content": each.get("content") or ""} for each in completion]
 
 
 def reward_func(prompts: Sequence[Messages], completions: Sequence[Messages], **columns: Any) -> list[float]:

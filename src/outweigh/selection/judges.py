@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import re
 import threading
 from abc import ABC, abstractmethod
@@ -16,7 +17,10 @@ from outweigh.data.writing import replaced_whole
 from outweigh.errors import DataError, ServerRefusal
 from outweigh.generation.server import ChatServer
 from outweigh.models.reward import Scorer
+from outweigh.servers.client import SHOWN
 from outweigh.servers.config import ServerConfig
+
+logger = logging.getLogger(__name__)
 
 A, TIE, B = 1.0, 0.5, 0.0
 """A verdict: what the first response gets of the win."""
@@ -123,6 +127,7 @@ class ServerJudge(Judge):
         self.server = ChatServer(url, config)
         self.tally: Tally = Tally()
         self.cache = cache_folder() / "judge"
+        self._told = False
 
     def verdicts(self, matches: Sequence[Match]) -> list[float | None]:
         """Both orders agree on one, or it is a tie; None where an order gave no verdict."""
@@ -173,19 +178,29 @@ class ServerJudge(Judge):
                 self.tally.cached += 1
             return kept
         answer = self.server.complete(messages, stopped, **options)
-        choice = answer["choices"][0]
-        message = choice.get("message") if isinstance(choice, dict) else None
+        choice = answer["choices"][0] if isinstance(answer["choices"][0], dict) else {}
+        message = choice.get("message")
         said = message.get("content") if isinstance(message, dict) else None
         with self.tally.lock:
             self.tally.requests += 1
             self.tally.prompt_tokens += _tokens(answer, "prompt_tokens")
             self.tally.completion_tokens += _tokens(answer, "completion_tokens")
-        if not isinstance(said, str) or choice.get("finish_reason") == "length":  # cut before its last line
+        is_cut = choice.get("finish_reason") == "length"  # before its last line
+        if not isinstance(said, str) or is_cut or not VERDICT.search(said):
+            self._tell(said, is_cut)
             return ""
-        if VERDICT.search(said):
-            with replaced_whole(file) as out:
-                out.write(json.dumps({"said": said}).encode())
+        with replaced_whole(file) as out:
+            out.write(json.dumps({"said": said}).encode())
         return said
+
+    def _tell(self, said: Any, is_cut: bool) -> None:
+        """Nothing; shows the first answer without a verdict, or the end of it: one may see why."""
+        with self.tally.lock:
+            is_first, self._told = not self._told, True
+        if is_first:
+            how = f"ended at {MAX_TOKENS} tokens" if is_cut else "ended"
+            end = said[-SHOWN:] if isinstance(said, str) else said
+            logger.warning("%s: an answer %s without a verdict, with %r.", self.server.url, how, end)
 
 
 def _kept(file: Path) -> str | None:
