@@ -7,7 +7,7 @@ from outweigh.align.rounds import Answers, diversity, round_facts
 from outweigh.report import write_report
 
 
-def answers(reward=0.0, gold=0.0, ratio=0.0, tokens=50.0, alike=0.9, ended=1.0, prompts=40, seed=0):
+def answers(reward=0.0, gold=0.0, ratio=2.0, tokens=50.0, alike=0.9, ended=1.0, prompts=40, seed=0):
     noise = np.random.default_rng(seed).normal(scale=0.1, size=(prompts, 4))
     return Answers(
         reward_PN=reward + noise,
@@ -53,6 +53,12 @@ def test_divergence_length_and_sameness_alarm_and_are_silent_below():
     steps = [{"kl": 0.1}] * 9
     assert alarms(answers(), answers(), log=[*steps, {"kl": 2.0}]) == {"divergence"}
     assert not alarms(answers(), answers(), log=[*steps, {"kl": 0.9}])
+
+
+def test_a_policy_that_neither_moves_nor_gains_stands_still():
+    assert alarms(answers(), answers(ratio=0.1)) == {"standstill"}
+    assert not alarms(answers(), answers(ratio=0.1, reward=1.0))  # it gained all the same
+    assert not alarms(answers(), answers(ratio=0.6))
 
 
 def test_responses_that_are_cut_where_the_first_policy_ended_are_long_whatever_their_tokens():

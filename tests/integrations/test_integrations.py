@@ -54,6 +54,16 @@ def test_trl_gets_a_reward_for_strings_and_for_messages(model, named):
         np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
+def test_a_completion_in_which_nothing_is_said_is_an_empty_one(named):
+    asked = [[{"role": "user", "content": each}] for each in PROMPTS]
+    silent, empty = ([[{"role": "assistant", "content": said}]] * 2 for said in (None, ""))
+    found = [reward_func(prompts=asked, completions=each) for each in (silent, empty)]
+    assert found[0] == found[1]
+    called = [{"role": "assistant", "content": None, "tool_calls": [{"name": "f"}]}]
+    with pytest.raises(DataError, match="has tool_calls, which are not read"):
+        reward_func(prompts=asked[:1], completions=[called])
+
+
 @pytest.mark.parametrize("algorithm", ["grpo", "rloo"])
 def test_trl_trains_a_policy_on_our_rewards(algorithm, model, tiny_chat, tmp_path):
     trl = pytest.importorskip("trl")

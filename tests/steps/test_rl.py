@@ -10,6 +10,7 @@ import sys
 import time
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -18,6 +19,7 @@ from outweigh.align.config import RLConfig
 from outweigh.align.shaping import ShapingConfig
 from outweigh.data.config import TokenConfig
 from outweigh.errors import ConfigError, DataError
+from outweigh.integrations import verl
 from outweigh.models.loading import load_classifier, load_tokenizer
 from outweigh.models.policy import load_policy
 from outweigh.models.reward import RewardModel
@@ -106,6 +108,58 @@ def test_a_round_goes_on_from_the_weights_of_the_one_before_with_the_first_as_re
     )  # an estimate, of either sign: the second round begins away from the first policy
 
 
+def test_the_prompts_lie_there_as_verl_reads_them_for_its_reward_function(two_rounds, judge):
+    out, _ = two_rounds
+    asked = []
+    for name, count in (("prompts", 8), ("followed", 4)):
+        table = pd.read_parquet(out / f"{name}.parquet")  # as verl does: lists become arrays
+        assert len(table) == count and set(table["data_source"]) == {"outweigh"}
+        for place, row in table.iterrows():
+            assert list(row["prompt"]) == list(row["extra_info"]["prompt"])
+            assert (row["extra_info"]["split"], row["extra_info"]["index"]) == (name, place)
+            asked.append(row["prompt"][0]["content"])
+            score = verl.compute_score(
+                row["data_source"],
+                "Two.",
+                row["reward_model"]["ground_truth"],
+                row["extra_info"],
+                model=str(judge),
+            )
+            expected = RewardModel.load(judge).score([asked[-1]], ["Two."])
+            assert score["score"] == pytest.approx(expected[0], rel=1e-5)
+    assert sorted(asked) == sorted(row["prompt"] for row in PROMPTS)
+
+
+def test_no_round_writes_the_prompts_and_judges_the_first_policy_alone(
+    two_rounds, tiny_chat, judge, tmp_path, capsys
+):
+    from outweigh.cli.main import main
+
+    data = tmp_path / "prompts.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in PROMPTS))
+    flags = [part for name, value in QUICK.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    out = tmp_path / "out"
+    how = [
+        "align",
+        "rl",
+        str(data),
+        "--reward-model",
+        str(judge),
+        "--policy",
+        str(tiny_chat),
+        "--out",
+        str(out),
+    ]
+    assert main([*how, "--rounds", "0", *flags]) == 0
+    assert "prompts for other trainers are in" in capsys.readouterr().out
+    _, found = two_rounds
+    (facts,) = json.loads((out / "results.json").read_text())["rounds"]
+    assert facts["reward"]["value"] == pytest.approx(found["rounds"][0].reward.value)
+    assert not (out / "policy").exists() and (out / "prompts.parquet").exists()
+    assert main([*how, "--resume", *flags]) == 0  # one round after all
+    assert (out / "policy").exists()
+
+
 def test_metarm_saw_what_the_policy_says_now(two_rounds):
     out, _ = two_rounds
     shifted = [json.loads(line) for line in (out / "round_2" / "shifted.jsonl").read_text().splitlines()]
@@ -142,22 +196,26 @@ def test_a_folder_that_another_command_made_is_left_alone(tiny_chat, judge, tmp_
         outweigh.align_rl(PROMPTS, reward_model=judge, out=tmp_path / "new", config=served)
 
 
-def test_a_run_killed_within_a_round_goes_on_to_its_end(tiny_chat, judge, tmp_path):
+@pytest.mark.parametrize(
+    "reached", ["round_1/checkpoints/checkpoint-*", "round_2/reward/checkpoints/identity"]
+)
+def test_a_run_killed_within_a_round_goes_on_to_its_end(reached, tiny_chat, judge, pairs_file, tmp_path):
     data = tmp_path / "prompts.jsonl"
     data.write_text("".join(json.dumps({"prompt": f"Say {number}."}) + "\n" for number in range(44)))
     options = {**QUICK, "batch_prompts": 2, "policy": str(tiny_chat), "rounds": 2}
     flags = [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", str(value))]
     out = tmp_path / "out"
     program = [sys.executable, "-m", "outweigh", "align", "rl", str(data), "--out", str(out)]
-    program += ["--reward-model", str(judge), *flags]
+    program += ["--reward-model", str(judge), "--pairs", str(pairs_file), "--reward.batch-pairs", "16"]
+    program += ["--reward.precision", "fp32", "--reward.meta.prompts", "4", *flags]
     process = subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     until = time.monotonic() + 240
-    while time.monotonic() < until and not list((out / "round_1" / "checkpoints").glob("checkpoint-*")):
+    while time.monotonic() < until and not list(out.glob(reached)):
         assert process.poll() is None, "it ended before it could be killed"
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    assert not (out / "round_1" / "policy").exists()
+    assert not (out / reached.partition("/")[0] / "policy").exists()
     done = subprocess.run([*program, "--resume"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "The policy of round 2 (the last one, as nothing tells gold)" in done.stdout
@@ -165,10 +223,10 @@ def test_a_run_killed_within_a_round_goes_on_to_its_end(tiny_chat, judge, tmp_pa
     whole = tmp_path / "whole"
     program[program.index(str(out))] = str(whole)
     subprocess.run(program, capture_output=True, check=True)
-    for number in (1, 2):
-        killed, unbroken = (
-            load_policy(each / f"round_{number}" / "policy").state_dict() for each in (out, whole)
-        )
+    for name in ("round_1/policy", "round_2/reward/model", "round_2/policy"):
+        load = RewardModel.load if name.endswith("model") else load_policy
+        ends = [load(each / name) for each in (out, whole)]
+        killed, unbroken = (getattr(each, "model", each).state_dict() for each in ends)
         for name in killed:
             torch.testing.assert_close(killed[name], unbroken[name], atol=1e-6, rtol=1e-4)
 
@@ -321,7 +379,7 @@ def test_where_no_round_has_more_gold_than_the_start_no_policy_is_kept(tiny_chat
         {"temperature": 0.0},
         {"kl": -1.0},
         {"seed": -1},
-        {"rounds": 0},
+        {"rounds": -1},
         {"algorithm": "ppo"},
         {"method": "frozen"},
         {"device_responses": 5},

@@ -75,7 +75,8 @@ class RLConfig:
     """rloo: a response's advantage is its reward less the mean of its siblings'; grpo: over their std,
     too."""
     rounds: int = 1
-    """Rounds; between them the reward model learns from `pairs`, where they are given."""
+    """Rounds; between them the reward model learns from `pairs`, where they are given. 0: what the first
+    policy says is judged, and the prompts are written for PPO elsewhere."""
     method: Literal["full", "lora"] = "lora"
     """What is trained: every layer, or low-rank adapters."""
     lora_rank: int = 16
@@ -117,8 +118,9 @@ class RLConfig:
     """auto: bf16 where the device has it."""
 
     def __post_init__(self) -> None:
-        ones = ("rounds", "batch_prompts", "device_responses", "max_new_tokens", "eval_n", "lora_rank")
-        for name, least in {**dict.fromkeys(ones, 1), "n": 2, "eval_prompts": 2, "meta_responses": 2}.items():
+        ones = ("batch_prompts", "device_responses", "max_new_tokens", "eval_n", "lora_rank")
+        twos = ("n", "eval_prompts", "meta_responses")
+        for name, least in {"rounds": 0, **dict.fromkeys(ones, 1), **dict.fromkeys(twos, 2)}.items():
             if getattr(self, name) < least:
                 raise ConfigError(f"{name}: got {getattr(self, name)}, want {least} or more.")
         if not (self.temperature > 0 and 0 < self.top_p <= 1 and self.epochs > 0):

@@ -18,6 +18,7 @@ ENDING = 0.5  # of the share of responses that the first policy ended by itself
 ENDED = 0.1  # that share, under which it ended too few for any to be missed
 FLAT = 0.5  # share of prompts whose responses all have one reward
 SAMER = 0.5  # of the first policy's diversity
+STILL = 0.5  # nats a response from the first policy, as far as rounding alone may take single ones
 
 
 class Answers(NamedTuple):
@@ -88,6 +89,10 @@ ALARMS = {
         "responses are half as long again as the first policy's, or half as many of them end by themselves",
         "See whether the reward model prefers length: outweigh evaluate shows it. Raise kl, or "
         "max_new_tokens where most are cut.",
+    ),
+    "standstill": (
+        "the policy is where it began, and its reward has not risen by more than chance",
+        "Raise learning_rate, or train for more epochs or on more prompts.",
     ),
     "diversity": (
         "responses to one prompt have become alike",
@@ -160,6 +165,8 @@ def _alarms(rounds: Sequence[Answers], log: Sequence[Mapping[str, float]], seed:
         found.append("divergence")
     if last.tokens_PN.mean() > LONGER * first.tokens_PN.mean() or _ends_no_more(first, last, seed):
         found.append("length")
+    if abs(far) < STILL and not _is_positive(last.reward_PN - first.reward_PN, seed):
+        found.append("standstill")
     if last.diversity_P.mean() < SAMER * first.diversity_P.mean():
         found.append("diversity")
     return found
@@ -170,13 +177,13 @@ def _ends_no_more(first: Answers, last: Answers, seed: int) -> bool:
     longer than max_new_tokens, so that their length alone may tell nothing."""
     ended = first.finished_PN.mean()
     few = ended > ENDED and last.finished_PN.mean() < ENDING * ended
-    return bool(few and _fell(first.finished_PN - last.finished_PN, seed))
+    return bool(few and _is_positive(first.finished_PN - last.finished_PN, seed))
 
 
-def _fell(lost_PN: FloatArray, seed: int) -> bool:
-    """Whether more than by chance is lost, by prompt."""
-    unit = Unit("prompt", np.arange(len(lost_PN)), len(lost_PN))
-    low = bootstrap_mean(lost_PN.mean(axis=1), unit, seed=seed).low
+def _is_positive(change_PN: FloatArray, seed: int) -> bool:
+    """Whether it is above 0 by more than chance, by prompt."""
+    unit = Unit("prompt", np.arange(len(change_PN)), len(change_PN))
+    low = bootstrap_mean(change_PN.mean(axis=1), unit, seed=seed).low
     return low is not None and low > 0
 
 
@@ -188,4 +195,4 @@ def _over_optimised(rounds: Sequence[Answers], seed: int) -> bool:
         return False
     best = int(np.argmax([gold.mean() for gold in golds]))
     rose = rounds[-1].reward_PN.mean() > rounds[best].reward_PN.mean()
-    return bool(rose and _fell(golds[best] - golds[-1], seed))
+    return bool(rose and _is_positive(golds[best] - golds[-1], seed))

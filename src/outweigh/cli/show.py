@@ -193,7 +193,9 @@ def round_lines(results: Mapping[str, Any], out: Path) -> list[RenderableType]:
     if "stopped" in results:
         lines.append(f"Stopped after round {results['stopped']}: more would over-optimise.")
     why = "of most gold" if rounds[-1].gold is not None else "the last one, as nothing tells gold"
-    if results["kept"]:
+    if len(rounds) == 1:
+        lines.append(f"The prompts for other trainers are in {out / 'prompts.parquet'}.")
+    elif results["kept"]:
         lines.append(f"The policy of round {results['kept']} ({why}) is in {out / 'policy'}.")
     else:
         lines.append("No round has more gold than the policy that they began with: keep that one.")

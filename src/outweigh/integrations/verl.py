@@ -2,16 +2,36 @@
 
     python -c "import outweigh.integrations.verl as v; print(v.__file__)"
 
-The model is named in OUTWEIGH_REWARD_MODEL, or as `reward_kwargs` `model`.
+The model is named in OUTWEIGH_REWARD_MODEL, or as `reward_kwargs` `model`. `rows` are the data that verl and
+this function want.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from outweigh.data.records import Text
 from outweigh.errors import DataError
 from outweigh.integrations.model import reward_model
+
+
+def rows(prompts: Sequence[Text], *, split: str) -> list[dict[str, Any]]:
+    """A row a prompt, for a Parquet file: the columns that verl wants, and the prompt once more in
+    `extra_info`, where `compute_score` finds it."""
+    found = []
+    for index, prompt in enumerate(prompts):
+        messages = [message._asdict() for message in prompt]
+        found.append(
+            {
+                "data_source": "outweigh",
+                "prompt": messages,
+                "ability": "alignment",
+                "reward_model": {"style": "model", "ground_truth": ""},
+                "extra_info": {"split": split, "index": index, "prompt": messages},
+            }
+        )
+    return found
 
 
 def compute_score(

@@ -10,19 +10,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from outweigh.align.config import RLConfig
 from outweigh.align.rounds import RoundFacts, round_facts
 from outweigh.data.cache import appearing_whole
 from outweigh.data.pairs import Data, OnBadRows, PairSet, read_pairs
 from outweigh.data.records import Text
+from outweigh.data.writing import replaced_whole
 from outweigh.errors import ConfigError, DataError
 from outweigh.generation.asking import Asking
+from outweigh.integrations import verl
 from outweigh.models.ensemble import load_scorer, members_of
 from outweigh.models.features import checkpoint_identity
 from outweigh.optional import need
 from outweigh.servers.config import ServerConfig, is_server, masked
 from outweigh.steps.generate import Asked, asked_rows
+from outweigh.steps.lock import alone
 from outweigh.steps.record import as_json, headed, peak_memory, sources, write_json, write_run
 from outweigh.steps.rounds import Round, Rounds, set_by_rounds, train_config
 from outweigh.training.checkpoints import full_disk_named
@@ -30,6 +35,7 @@ from outweigh.training.config import TrainConfig
 from outweigh.training.items import asked_columns, check_fits, items_of, objective_of
 
 
+@alone
 def align_rl(
     data: Data,
     *,
@@ -47,7 +53,8 @@ def align_rl(
     """The rounds in figures, as in `out/results.json`; `out/policy` is the last, or with gold the best one.
 
     `data` has prompts, of which equal ones count once. Each round trains the policy on them, by TRL, and
-    judges it on the prompts of `eval`, or on some kept from training. With `pairs`, between two rounds the
+    judges it on the prompts of `eval`, or on some kept from training. `out/prompts.parquet` and
+    `out/followed.parquet` have either as other trainers read them. With `pairs`, between two rounds the
     policy answers the training prompts and MetaRM trains the reward model further, as `reward` says, on the
     pairs, with the answers as shifted responses. `gold_model` judges and is never trained on; where no round
     has more gold than the policy that they began with, none is kept. `server` says how served ones are asked.
@@ -64,16 +71,16 @@ def align_rl(
     first = load_scorer(reward_model, server)
     prompts, followed, bad = _parted(data, eval, config, on_bad_rows)
     about = {"prompts": len(prompts), "followed": len(followed), "bad_rows": bad, "files": sources(data)}
-    models = {
+    settings = asdict(config) | {
         "weights": _weights(config.policy, reward_model, gold_model),
         "reward_model": masked(reward_model),
         "gold_model": None if gold_model is None else masked(gold_model),
+        "pairs": None if pairs is None else sources(pairs),
+        "reward": train_config(reward),
     }
-    told = {"pairs": None if pairs is None else sources(pairs), "reward": train_config(reward)}
-    settings = asdict(config) | models | told
     _same_run(out, settings, [prompts, followed], resume)
     write_run(out, "align rl", settings, about)
-    _write_bad_rows(learned, out)
+    _write_inputs(out, learned, prompts=prompts, followed=followed)
     rounds = Rounds(
         out=out,
         prompts=prompts,
@@ -105,9 +112,14 @@ def align_rl(
     return results
 
 
-def _write_bad_rows(pairs: PairSet | None, out: Path) -> None:
+def _write_inputs(out: Path, pairs: PairSet | None, **prompts: Sequence[Text]) -> None:
+    """Nothing; writes what was skipped of the pairs, and the prompts by their names as verl reads them, and
+    OpenRLHF and TRL their `prompt`."""
     if pairs is not None and pairs.counts.bad_rows:
         pairs.write_bad_rows(out / "bad_rows.jsonl")
+    for name, each in prompts.items():
+        with replaced_whole(out / f"{name}.parquet") as file:
+            pq.write_table(pa.Table.from_pylist(verl.rows(each, split=name)), file)
 
 
 def _report(results: dict[str, Any], out: Path) -> None:
@@ -132,7 +144,8 @@ def _facts(finished: Sequence[Round], seed: int) -> list[RoundFacts]:
 
 def _check_can_begin(config: RLConfig, out: Path) -> None:
     """Nothing, if TRL is there, the policy may be one that can be trained, and `out` a folder."""
-    need("trl", extra="trl", feature="align rl")
+    if config.rounds:
+        need("trl", extra="trl", feature="align rl")
     if is_server(config.policy):
         raise ConfigError(f"policy: {masked(config.policy)} is served. Name one that can be trained.")
     if out.is_file():
@@ -195,7 +208,10 @@ def planned_rl(
         "bad_rows": bad,
         "responses": responses,
         "tokens": responses * config.max_new_tokens,
-        "writes": [f"{out}/policy", f"{out}/results.json", f"{out}/report.html"],
+        "writes": [
+            f"{out}/{name}"
+            for name in (*["policy"][: config.rounds], "results.json", "report.html", "prompts.parquet")
+        ],
     }
 
 

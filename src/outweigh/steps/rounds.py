@@ -56,8 +56,9 @@ class Rounds:
     resume: bool
 
     def run(self) -> Iterator[list[Round]]:
-        """The finished rounds, the start among them, each time that there is one more."""
+        """The finished rounds, the start among them and at first alone, each time that there is one more."""
         finished = [self._judged(0, self.config.policy, [], Stopwatch())]
+        yield finished
         for number in range(1, self.config.rounds + 1):
             folder, clock = self.folder(number), Stopwatch()
             before = None if number == 1 else self.folder(number - 1)
