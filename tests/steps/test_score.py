@@ -101,6 +101,13 @@ def test_a_kill_at_any_byte_of_the_record_leaves_whole_entries(tmp_path):
             kept.add([b'{"n": "new"}\n'], 1)
             raise OutweighError("a kill")
         assert read(unfinished) == [*rows[: 2 * entries], {"n": "new"}]
+    identity, first, _, third = told.splitlines(keepends=True)
+    for damaged in (b'{"read": 6}\n', b"\0\0\0}\n", b"\xff}\n", b"[]\n"):
+        unfinished.write_bytes(lines)
+        record.write_bytes(identity + first + damaged + third)
+        with pytest.raises(OutweighError), unfinished_rows(path, "run", resume=True) as kept:
+            assert (kept.read, kept.written) == (3, 2)
+            raise OutweighError("a kill")
     packed = tmp_path / "o.jsonl.gz"
     with unfinished_rows(packed, "run", resume=False) as kept:
         kept.add(written, 6)
@@ -181,5 +188,5 @@ def test_of_a_served_model_a_text_that_it_refuses_is_a_bad_row(server, tmp_path)
     assert [row["prompt"] for row in read(tmp_path / "scored.jsonl")] == [
         row["prompt"] for place, row in enumerate(rows) if place not in (3, 40, 79)
     ]
-    with pytest.raises(DataError, match=r"pairs.jsonl:4: .* answers 413, 'too long'. Drop the row"):
+    with pytest.raises(DataError, match=r"pairs.jsonl:4: .*413.* Is a text too long for it\? Drop the row"):
         outweigh.score(url, data, out=tmp_path / "whole.jsonl")

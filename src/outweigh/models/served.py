@@ -10,7 +10,7 @@ import numpy as np
 
 from outweigh.data.records import Text
 from outweigh.data.rendering import Renderer
-from outweigh.errors import ConfigError, ServerError
+from outweigh.errors import ConfigError, ServerError, ServerRefusal
 from outweigh.models.loading import load_tokenizer
 from outweigh.models.reward import Scorer
 from outweigh.servers.client import SHOWN, Server
@@ -67,8 +67,8 @@ class ServedReward(Scorer):
         """Reward of each (prompt, response), float64 (N,).
 
         Raises:
-            ServerError: the server can't be reached, refuses, or answers with something else than a finite
-                reward of each.
+            ServerRefusal: the server refuses a text, or those that it was sent with.
+            ServerError: it can't be reached, or answers with something else than a finite reward of each.
         """
         if self.path == CLASSIFY and not self.model:
             self.model = self.server.first_model("/v1/models")
@@ -79,7 +79,10 @@ class ServedReward(Scorer):
         return np.array([reward for each in found for reward in each], dtype=np.float64)
 
     def _asked(self, texts: Sequence[tuple[Text, Text]], stopped: threading.Event) -> list[float]:
-        answer = self.server.asked("POST", self.path, stopped=stopped, json=self._body(texts))
+        try:
+            answer = self.server.asked("POST", self.path, stopped=stopped, json=self._body(texts))
+        except ServerRefusal as refusal:
+            raise ServerRefusal(f"{refusal} Is a text too long for it?") from None
         rewards = _rewards(answer) if self.path == GET_REWARD else _labels(answer)
         numbers = [each for each in rewards if isinstance(each, int | float) and not isinstance(each, bool)]
         if len(numbers) != len(rewards) or len(rewards) != len(texts) or not np.isfinite(numbers).all():

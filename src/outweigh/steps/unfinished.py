@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
+from typing import Any
 
 from outweigh.data.files import raw_rows
 from outweigh.data.writing import json_line, replaced_whole
@@ -49,14 +50,23 @@ class Unfinished:
         identity, *entries = self._record.readall().splitlines(keepends=True)
         size, ends = self._rows.seek(0, 2), (len(identity), 0)
         for line in entries:
-            told = json.loads(line) if line.endswith(b"}\n") else {}
-            if told.get("bytes", size + 1) > size:
+            told = _entry(line)
+            if told is None or told["bytes"] > size:
                 break
             self._count(told["read"] - self.read, told["written"] - self.written, told["bad"])
             ends = (ends[0] + len(line), told["bytes"])
         for file, end in zip((self._record, self._rows), ends, strict=True):
             file.truncate(end)
             file.seek(end)
+
+
+def _entry(line: bytes) -> dict[str, Any] | None:
+    """What a line of the record says; None where it is cut or damaged."""
+    try:
+        told = json.loads(line) if line.endswith(b"}\n") else None
+    except ValueError:
+        return None
+    return told if isinstance(told, dict) and {"read", "written", "bytes", "bad"} <= told.keys() else None
 
 
 def _write(file: FileIO, data: bytes) -> None:
