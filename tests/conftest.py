@@ -147,6 +147,8 @@ class Scripted(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self):
+        if isinstance(self.server.lists, tuple):
+            return self._send(*self.server.lists)
         self._send(200, {"data": [{"id": "small-model"}]} if self.server.lists else {"data": []})
 
     def do_POST(self):

@@ -58,6 +58,7 @@ def test_divergence_length_and_sameness_alarm_and_are_silent_below():
 def test_a_policy_that_neither_moves_nor_gains_stands_still():
     assert alarms(answers(), answers(ratio=0.1)) == {"standstill"}
     assert not alarms(answers(), answers(ratio=0.1, reward=1.0))  # it gained all the same
+    assert not alarms(answers(), answers(ratio=0.1, reward=-1.0))  # or lost, which no larger rate mends
     assert not alarms(answers(), answers(ratio=0.6))
 
 

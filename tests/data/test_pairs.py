@@ -139,7 +139,7 @@ BROKEN = {
     "cut.json": (b'[{"chosen": "a", "rejected": "b"}', r"cut.json:row 1: the file ends, want , or \]"),
     "torn.json": (
         b'[{"chosen": "a", "rej',
-        r"torn.json:row 1: invalid JSON: Unterminated string .* at line 1, character 18, want",
+        r"torn.json:row 1: invalid JSON: Unterminated string starting at line 1, character 18, want",
     ),
     "long.json": (  # the place is that of the file, whatever part of it is held
         b"[" + b'{"chosen": "a", "rejected": "b"},\n' * 70_000 + b'{"chosen": oops}]',
@@ -156,7 +156,12 @@ BROKEN = {
     "data.txt": (b"a", r"data.txt: can't tell its kind, want a name ending in .jsonl"),
     "requests.jsonl": (
         b'{"chosen": "\\n\\nHuman: p\\n\\nAssistant: a", "rejected": "\\n\\nHuman: q\\n\\nAssistant: a"}\n',
-        r"requests.jsonl:1: 'chosen' and 'rejected' begin unlike each other, got chosen 'p', want",
+        r"requests.jsonl:1: 'chosen' and 'rejected' begin unlike each other, got 'p' and 'q', want",
+    ),
+    "answers.jsonl": (
+        b'{"chosen": [{"role": "user", "content": "p"}, {"role": "assistant", "content": "a"}], '
+        b'"rejected": [{"role": "user", "content": "p"}]}\n',
+        r"answers.jsonl:1: 'chosen' and 'rejected' are not both answered, got 'p' and 'p'",
     ),
     "systems.json": (
         json.dumps(
@@ -167,7 +172,7 @@ BROKEN = {
                 }
             ]
         ).encode(),
-        r"systems.json:row 1: 'chosen' and 'rejected' begin unlike each other, got chosen 'chosen'",
+        r"systems.json:row 1: 'chosen' and 'rejected' begin unlike each other, got 'chosen' and 'reje",
     ),
     "twins.jsonl": (
         b'{"chosen": "a", "rejected": "a"}\n',

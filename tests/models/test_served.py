@@ -10,7 +10,7 @@ import pytest
 
 import outweigh
 from outweigh.data.records import Message
-from outweigh.errors import ConfigError, ModelError, ServerError
+from outweigh.errors import ConfigError, ModelError, ServerError, ServerRefusal
 from outweigh.models.ensemble import load_scorer
 from outweigh.models.loading import load_tokenizer
 from outweigh.models.served import TEXTS, ServedReward
@@ -124,12 +124,20 @@ def test_the_reward_of_one_text_may_be_a_number_alone(server, rewards):
         ((404, b"no such path"), "answers 404, 'no such path'"),
         ((401, b""), r"Is the key right\?"),
         ((500, b"CUDA out of memory"), "answers 500, 'CUDA out of memory'"),
-        ((422, b"field required"), "answers 422, 'field required'"),
     ],
 )
 def test_an_answer_that_is_none_is_refused_with_what_came(server, rewards, answer, said):
     server.script = [answer]
     with pytest.raises(ServerError, match=said):
+        ServedReward(rewards, QUICK).score(["q", "q"], ["a", "b"])
+
+
+def test_what_is_refused_together_is_asked_for_alone_and_told_where_that_is_refused(server, rewards):
+    server.script = [(422, b"field required")]
+    scored = ServedReward(rewards, QUICK).score(["q", "q"], ["a", "bb"])
+    assert [len(body["query"]) for _, _, body in server.asked] == [2, 1, 1] and scored[1] == scored[0] + 1
+    server.script = [(422, b"field required")] * 3
+    with pytest.raises(ServerRefusal, match=r"answers 422, 'field required'\. Is the text too long for it\?"):
         ServedReward(rewards, QUICK).score(["q", "q"], ["a", "b"])
 
 

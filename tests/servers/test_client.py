@@ -1,5 +1,6 @@
 """A real server on loopback, asked with a key, and again after the wait that it names."""
 
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -110,21 +111,37 @@ def test_what_stands_behind_a_failure_is_not_begun(server):
     assert begun == [0]
 
 
-def test_a_request_at_which_a_server_always_fails_is_given_up_alone(server):
-    found = Server(server.url, ServerConfig(retries=0), key="SOME_KEY", advice="")
+def test_a_failure_is_of_the_request_where_the_server_answers_others_meanwhile(server):
+    found = Server(server.url, ServerConfig(retries=1), key="SOME_KEY", advice="")
     server.answer = lambda body: (500, b"out of memory") if body["hard"] else {"choices": []}
-    for _ in range(2 * client.BROKEN):
-        with pytest.raises(ServerRefusal, match="answers 500, 'out of memory'"):
-            found.asked("POST", json={"hard": True})
+    with pytest.raises(ServerError, match="answers 500, 'out of memory'") as told:
+        found.asked("POST", json={"hard": True})
+    assert told.type is ServerError  # whose it is nothing tells
+
+    def while_it_waits():
+        time.sleep(0.3)
         found.asked("POST", json={"hard": False})
 
+    other = threading.Thread(target=while_it_waits)
+    other.start()
+    with pytest.raises(ServerRefusal, match="answers 500, 'out of memory'"):
+        found.asked("POST", json={"hard": True})
+    other.join()
 
-def test_a_server_that_fails_at_all_it_is_sent_is_broken(server):
+
+@pytest.mark.parametrize("status", [502, 503, 504])
+def test_a_server_that_is_away_refuses_nothing(status, server):
     found = Server(server.url, ServerConfig(retries=0), key="SOME_KEY", advice="")
-    server.answer = lambda body: (500, b"out of memory")
-    told = []
-    for _ in range(client.BROKEN):
-        with pytest.raises(ServerError, match="answers 500") as error:
-            found.asked("POST", json={})
-        told.append(error.type)
-    assert told == [ServerRefusal] * (client.BROKEN - 1) + [ServerError]
+    server.answer = lambda body: (status, b"away") if body["hard"] else {"choices": []}
+    asked = [{"hard": place == 3} for place in range(20)]
+    with pytest.raises(ServerError, match=f"answers {status}") as told:
+        list(found.map(lambda body, stopped: found.asked("POST", json=body, stopped=stopped), asked))
+    assert told.type is ServerError
+
+
+def test_a_list_of_models_that_is_refused_is_no_text_that_is(server):
+    found = Server(server.url.replace("/v1", "/none"), ServerConfig(), key="SOME_KEY", advice="")
+    server.lists = (400, b"no such path")
+    with pytest.raises(ServerError, match="answers 400") as told:
+        found.first_model("/models")
+    assert told.type is ServerError

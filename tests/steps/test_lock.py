@@ -1,5 +1,6 @@
 """One run at a time in a folder: processes of their own, one of them killed."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -63,6 +64,24 @@ def test_a_folder_in_which_a_run_writes_is_refused_until_it_ends_even_by_a_kill(
 
 def test_a_run_may_have_another_of_its_own_in_its_folder(tmp_path):
     assert outer(out=tmp_path) == [] == outer(out=tmp_path)
+
+
+def test_a_folder_that_can_not_be_is_the_users_to_mend(tmp_path, wordy_pairs):
+    (tmp_path / "file.txt").write_text("here")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere" / "far")
+    for name in ("file.txt/run", "link"):
+        with pytest.raises(ConfigError, match="can't be used, got"):
+            outweigh.train(wordy_pairs, out=tmp_path / name)
+    with pytest.raises(TypeError, match="'out'"):
+        outweigh.train(wordy_pairs)
+
+
+def test_where_a_file_system_knows_no_locks_a_run_goes_on(tmp_path, monkeypatch):
+    def without(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("outweigh.steps.lock.fcntl.flock", without)
+    assert step(out=tmp_path) == []
 
 
 def test_of_a_run_that_wrote_nothing_no_folder_is_left(tmp_path):

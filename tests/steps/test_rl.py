@@ -158,6 +158,8 @@ def test_no_round_writes_the_prompts_and_judges_the_first_policy_alone(
     assert not (out / "policy").exists() and (out / "prompts.parquet").exists()
     assert main([*how, "--resume", *flags]) == 0  # one round after all
     assert (out / "policy").exists()
+    assert main([*how, "--resume", "--rounds", "0", *flags]) == 2  # which would be lost
+    assert "holds more than 0 rounds" in capsys.readouterr().err and (out / "policy").exists()
 
 
 def test_metarm_saw_what_the_policy_says_now(two_rounds):
@@ -287,7 +289,7 @@ def test_prompts_that_will_not_do_are_refused_before_anything_is_trained(
 @pytest.mark.parametrize(
     ("told", "said"),
     [
-        ({"pairs": []}, "got one round, and the reward model is trained between two"),
+        ({"pairs": []}, "got rounds 1, and the reward model is trained between two"),
         ({"reward": TrainConfig(epochs=2.0)}, "got epochs, but no pairs"),
         ({"pairs": [], "rounds": 2, "reward": TrainConfig(seed=3)}, "got seed, which the rounds decide"),
         ({"pairs": [], "rounds": 2, "model": "mean:{0},{0}"}, "several reward models as one"),

@@ -10,9 +10,10 @@ import pytest
 import outweigh
 from outweigh import progress
 from outweigh.data.writing import json_line
-from outweigh.errors import ConfigError, DataError, OutweighError
+from outweigh.errors import ConfigError, DataError, OutweighError, ServerError
 from outweigh.models.loading import load_classifier, load_tokenizer
 from outweigh.models.reward import RewardModel
+from outweigh.models.served import TEXTS
 from outweigh.steps import score as step
 from outweigh.steps.unfinished import places, unfinished_rows
 
@@ -188,5 +189,28 @@ def test_of_a_served_model_a_text_that_it_refuses_is_a_bad_row(server, tmp_path)
     assert [row["prompt"] for row in read(tmp_path / "scored.jsonl")] == [
         row["prompt"] for place, row in enumerate(rows) if place not in (3, 40, 79)
     ]
-    with pytest.raises(DataError, match=r"pairs.jsonl:4: .*413.* Is a text too long for it\? Drop the row"):
+    sent = sum(len(body["query"]) for _, _, body in server.asked)
+    assert sent <= 2 * 80 + 3 * TEXTS  # those that stood beside a refused one were sent twice, and no more
+    with pytest.raises(DataError, match=r"pairs.jsonl:4: .*413.* Is the text too long for it\? Drop the row"):
         outweigh.score(url, data, out=tmp_path / "whole.jsonl")
+
+
+def test_in_an_ensemble_the_row_that_one_server_refuses_is_left_out(server, model, tmp_path):
+    server.answer = measured
+    rows = pairs(20)
+    rows[5]["chosen"] = "much " * 30
+    url = server.url.replace("/v1", "/get_reward")
+    out = tmp_path / "scored.jsonl"
+    found = outweigh.score(f"mean:{model},{url}", rows, out=out, on_bad_rows="skip")
+    assert found["rows"] == 19 and found["bad_rows"][0].startswith("row 6: ")
+    alone = RewardModel.load(model).score([rows[7]["prompt"]], [rows[7]["chosen"]])[0]
+    served = len(f"User: {rows[7]['prompt']}\n\nAssistant: {rows[7]['chosen']}")
+    assert read(out)[6]["reward_chosen"] == pytest.approx((alone + served) / 2)
+
+
+def test_a_server_that_takes_no_text_at_all_is_no_data_that_is_bad(server, tmp_path):
+    server.answer = lambda body: (422, b"want other fields")
+    url = server.url.replace("/v1", "/get_reward")
+    with pytest.raises(ServerError, match=r"answers 422.* Nor does it take any of the 32 texts before"):
+        outweigh.score(url, pairs(2000), out=tmp_path / "scored.jsonl", on_bad_rows="skip")
+    assert len(server.asked) < 200 and not list(tmp_path.iterdir())

@@ -177,7 +177,9 @@ def test_a_row_that_a_served_model_refuses_is_left_out_of_the_rows_and_of_the_cu
     found = outweigh.select(SHORT, given, gold_model=url, out=tmp_path / "p.jsonl", on_bad_rows="skip")
     assert 0 < len(refused) == len(found["data"]["bad_rows"]) == 40 - found["best_of_n"].prompts
     assert not {row["id"] for row in read(tmp_path / "p.jsonl")} & set(refused)
-    with pytest.raises(DataError, match=r"answers 413, 'too long'. Is a text too long for it\? Drop the row"):
+    with pytest.raises(
+        DataError, match=r"answers 413, 'too long'. Is the text too long for it\? Drop the row"
+    ):
         outweigh.select(url, given, out=tmp_path / "q.jsonl")
     with pytest.raises(DataError, match=r"none of 1 rows"):
         too_long = [row for row in given if row["id"] == refused[0]]

@@ -18,7 +18,7 @@ ENDING = 0.5  # of the share of responses that the first policy ended by itself
 ENDED = 0.1  # that share, under which it ended too few for any to be missed
 FLAT = 0.5  # share of prompts whose responses all have one reward
 SAMER = 0.5  # of the first policy's diversity
-STILL = 0.5  # nats a response from the first policy, as far as rounding alone may take single ones
+STILL = 0.5  # nats a response to either side, by which rounding alone may take it from the first policy
 
 
 class Answers(NamedTuple):
@@ -91,7 +91,7 @@ ALARMS = {
         "max_new_tokens where most are cut.",
     ),
     "standstill": (
-        "the policy is where it began, and its reward has not risen by more than chance",
+        "the policy is where it began, and its reward is no other by more than chance",
         "Raise learning_rate, or train for more epochs or on more prompts.",
     ),
     "diversity": (
@@ -165,7 +165,9 @@ def _alarms(rounds: Sequence[Answers], log: Sequence[Mapping[str, float]], seed:
         found.append("divergence")
     if last.tokens_PN.mean() > LONGER * first.tokens_PN.mean() or _ends_no_more(first, last, seed):
         found.append("length")
-    if abs(far) < STILL and not _is_positive(last.reward_PN - first.reward_PN, seed):
+    gain_PN = last.reward_PN - first.reward_PN
+    changed = _is_positive(gain_PN, seed) or _is_positive(-gain_PN, seed)
+    if np.abs(last.log_ratio_PN).mean() < STILL and not changed:
         found.append("standstill")
     if last.diversity_P.mean() < SAMER * first.diversity_P.mean():
         found.append("diversity")

@@ -81,13 +81,18 @@ def _json_line(number: int, line: bytes) -> Place:
         return Place(str(number), None, _not_utf8(line[error.start], error.start))
     except (ValueError, RecursionError) as error:
         what = (
-            f"{error.msg} at character {error.colno}"
+            f"{_told(error)} at character {error.colno}"
             if isinstance(error, json.JSONDecodeError)
             else str(error)
         )
         repair = "Write one JSON object a line, or one array of them."
         return Place(str(number), None, f"invalid JSON: {what}, want an object. {repair}")
     return _object(str(number), values)
+
+
+def _told(error: json.JSONDecodeError) -> str:
+    """What is wrong, without the at that some of json's messages end in."""
+    return error.msg.removesuffix(" at")
 
 
 def _object(at: str, values: object) -> Place:
@@ -117,7 +122,7 @@ def _json_array(path: Path, stream: IO[bytes]) -> Iterator[Place]:
             try:
                 values, end = decoder.raw_decode(feed.text, feed.at)
             except json.JSONDecodeError as error:
-                what = f"{error.msg} {feed.place(error.pos)}"
+                what = f"{_told(error)} at {feed.place(error.pos)}"
                 if feed.more():
                     continue
                 raise feed.wrong(number, f"invalid JSON: {what}", "want an object") from None
@@ -167,7 +172,7 @@ class _Text:
     def place(self, at: int) -> str:
         """Where in the stream that character of the text is."""
         lines, column = self._place(at)
-        return f"at line {lines + 1}, character {column + 1}"
+        return f"line {lines + 1}, character {column + 1}"
 
     def _place(self, at: int) -> tuple[int, int]:
         lines = self.text.count("\n", 0, at)

@@ -194,12 +194,12 @@ def row_texts(row: Mapping[str, Any]) -> tuple[Text, Text, Text]:
 def _split(chosen: Text, rejected: Text) -> tuple[Text, Text, Text]:
     """Prompt, chosen and rejected of two conversations that hold their prompt."""
     shared, *rest = split_shared(chosen, rejected)
-    for name, messages in zip(("chosen", "rejected"), rest, strict=True):
-        if not shared and len(messages) > 1 and messages[0].role != "assistant":
-            raise DataError(
-                f"'chosen' and 'rejected' begin unlike each other, got {name} "
-                f"{shown(messages[0].content)}, want answers to one prompt. Drop the row."
-            )
+    if not shared and {chosen[0].role, rejected[0].role} & {"system", "user"}:
+        what = "are not both answered" if chosen[0] == rejected[0] else "begin unlike each other"
+        raise DataError(
+            f"'chosen' and 'rejected' {what}, got {shown(chosen[0].content)} and "
+            f"{shown(rejected[0].content)}, want answers to one prompt. Drop the row."
+        )
     return shared, rest[0], rest[1]
 
 

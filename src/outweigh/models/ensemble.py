@@ -11,7 +11,7 @@ import torch
 
 from outweigh.data.records import Text
 from outweigh.errors import ConfigError
-from outweigh.models.reward import RewardModel, Scorer
+from outweigh.models.reward import RewardModel, Scorer, Taken
 from outweigh.models.served import ServedReward
 from outweigh.servers.config import ServerConfig, is_server
 
@@ -63,9 +63,17 @@ class Ensemble(Scorer):
 
     def score_each(self, texts: Sequence[tuple[Text, Text]]) -> np.ndarray:
         """Reward of each (prompt, response) by each member, at one level, float64 (M, N)."""
+        return self._levelled([member.score_texts(texts) for member in self.members])
+
+    def score_taken(self, texts: Sequence[tuple[Text, Text]], *, skip: bool) -> Taken:
+        """The same, but for texts that the server of a member refuses."""
+        found = [member.score_taken(texts, skip=skip) for member in self.members]
+        refused = {place: why for each in found for place, why in each.refused.items()}
+        return Taken(self._levelled([each.reward_MN[0] for each in found]), refused)
+
+    def _levelled(self, rewards: Sequence[np.ndarray]) -> np.ndarray:
         levels = [member.origin.level if member.origin else 0.0 for member in self.members]
-        each = zip(self.members, levels, strict=True)
-        return np.stack([member.score_texts(texts) - level for member, level in each])
+        return np.stack([reward_N - level for reward_N, level in zip(rewards, levels, strict=True)])
 
     def combined(self, reward_MN: np.ndarray) -> np.ndarray:
         """The ensemble's rewards (N,), where its members give these."""

@@ -18,7 +18,7 @@ from outweigh.data.records import Text
 from outweigh.data.rendering import Renderer
 from outweigh.data.rows import prompt_text, response_text
 from outweigh.data.tokens import Encoded, encode, truncate
-from outweigh.errors import ConfigError, ModelError
+from outweigh.errors import ConfigError, ModelError, ServerRefusal
 from outweigh.models.batches import read_texts, token_budget
 from outweigh.models.loading import load_classifier, load_tokenizer, quiet, reward_layer
 from outweigh.models.packing import takes_packs
@@ -37,6 +37,13 @@ class Origin(NamedTuple):
     level: float  # mean reward of the first texts that it was trained on: the shift that a gap leaves free
 
 
+class Taken(NamedTuple):
+    """What M models made of N texts, of which a server may have refused some."""
+
+    reward_MN: np.ndarray  # NaN where there is none
+    refused: Mapping[int, ServerRefusal]  # why, by place
+
+
 class Scorer(ABC):
     """Whatever gives texts rewards: one reward model, or several as one."""
 
@@ -49,6 +56,10 @@ class Scorer(ABC):
     def score_each(self, texts: Sequence[tuple[Text, Text]]) -> np.ndarray:
         """Reward of each (prompt, response) by each of the M models that it is made of, float64 (M, N)."""
         return self.score_texts(texts)[None]
+
+    def score_taken(self, texts: Sequence[tuple[Text, Text]], *, skip: bool) -> Taken:
+        """The same as `score_each`, but for texts that a server refuses; without `skip` up to the first."""
+        return Taken(self.score_each(texts), {})
 
     def combined(self, reward_MN: np.ndarray) -> np.ndarray:
         """Its own rewards (N,), where its models give these."""

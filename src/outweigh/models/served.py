@@ -4,6 +4,8 @@ import json
 import logging
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import closing
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -12,13 +14,15 @@ from outweigh.data.records import Text
 from outweigh.data.rendering import Renderer
 from outweigh.errors import ConfigError, ServerError, ServerRefusal
 from outweigh.models.loading import load_tokenizer
-from outweigh.models.reward import Scorer
+from outweigh.models.reward import Scorer, Taken
 from outweigh.servers.client import SHOWN, Server
 from outweigh.servers.config import CLASSIFY, GET_REWARD, REWARD_KEY, ServerConfig, masked, serves_rewards
 
 logger = logging.getLogger(__name__)
 
 TEXTS = 16  # a request
+HOPELESS = 32
+"""Texts refused one after the other, from the first on, after which no more are asked for."""
 
 
 class ServedReward(Scorer):
@@ -67,22 +71,53 @@ class ServedReward(Scorer):
         """Reward of each (prompt, response), float64 (N,).
 
         Raises:
-            ServerRefusal: the server refuses a text, or those that it was sent with.
+            ServerRefusal: the server refuses a text.
             ServerError: it can't be reached, or answers with something else than a finite reward of each.
+        """
+        reward_MN, refused = self.score_taken(texts, skip=False)
+        for refusal in refused.values():
+            raise refusal
+        return np.asarray(reward_MN[0])
+
+    def score_taken(self, texts: Sequence[tuple[Text, Text]], *, skip: bool) -> Taken:
+        """The same, but for texts that the server refuses; without `skip` up to the first.
+
+        Raises:
+            ServerError: as above, or it refuses the first HOPELESS texts, every one.
         """
         if self.path == CLASSIFY and not self.model:
             self.model = self.server.first_model("/v1/models")
         alone = self.path == CLASSIFY and self.renderer is None  # messages are one text a request
         width = 1 if alone else TEXTS
         parts = [texts[start : start + width] for start in range(0, len(texts), width)]
-        found = self.server.map(self._asked, parts)
-        return np.array([reward for each in found for reward in each], dtype=np.float64)
+        reward_N, refused, place = np.full(len(texts), np.nan), dict[int, ServerRefusal](), 0
+        with closing(self.server.map(self._each, parts)) as found:
+            for said in chain.from_iterable(found):
+                if isinstance(said, ServerRefusal):
+                    refused[place] = said
+                else:
+                    reward_N[place] = said
+                place += 1
+                if refused and not skip:
+                    break
+                if len(refused) == place == HOPELESS:
+                    raise ServerError(f"{said} Nor does it take any of the {HOPELESS} texts before.")
+        return Taken(reward_N[None], refused)
+
+    def _each(
+        self, texts: Sequence[tuple[Text, Text]], stopped: threading.Event
+    ) -> list[float | ServerRefusal]:
+        """The rewards of texts that are asked for together; where that is refused, of each by itself, or why
+        there is none."""
+        try:
+            return [*self._asked(texts, stopped)]
+        except ServerRefusal as refusal:
+            if len(texts) == 1:
+                return [ServerRefusal(f"{refusal} Is the text too long for it?")]
+        return [said for text in texts for said in self._each([text], stopped)]
 
     def _asked(self, texts: Sequence[tuple[Text, Text]], stopped: threading.Event) -> list[float]:
-        try:
-            answer = self.server.asked("POST", self.path, stopped=stopped, json=self._body(texts))
-        except ServerRefusal as refusal:
-            raise ServerRefusal(f"{refusal} Is a text too long for it?") from None
+        answer = self.server.asked("POST", self.path, stopped=stopped, json=self._body(texts))
         rewards = _rewards(answer) if self.path == GET_REWARD else _labels(answer)
         numbers = [each for each in rewards if isinstance(each, int | float) and not isinstance(each, bool)]
         if len(numbers) != len(rewards) or len(rewards) != len(texts) or not np.isfinite(numbers).all():

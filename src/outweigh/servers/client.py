@@ -27,8 +27,7 @@ logger = logging.getLogger(__name__)
 
 BUSY = (408, 409, 429)  # and from 500 on: answers that may be other ones a moment later
 REFUSALS = (400, 413, 422)  # answers that are of this request, and will be the same again
-FAILURES = (500, 502, 504)  # and those that may be of this request, or of whatever the server is sent
-BROKEN = 16  # such answers to one request after the other, with none that is well, and it is the server
+FAILED = 500  # and one that is of this request if the server answers others well meanwhile
 LONGEST, LONG = 600.0, 30.0  # seconds of a wait for the next try: at most, and from where a line tells of it
 SHORTEST = 0.1  # and at least, of a wait that a server names, as it is counted
 SHOWN = 200  # characters of a server's answer in a message
@@ -58,7 +57,7 @@ class Server:
         self.session.mount("http://", adapter)
         self.session.mount("https://", adapter)
         self._waits_until = 0.0
-        self._failures = 0  # of requests, since one went well
+        self._answered = 0  # requests
         self._lock = threading.Lock()
         self._pace = _Pace(config.requests_per_minute)
 
@@ -68,18 +67,21 @@ class Server:
         """The object that it answers under this path; once `stopped` is set, it is not asked any more.
 
         Raises:
-            ServerRefusal: it refuses what it was sent, or fails at it however often it is asked.
+            ServerRefusal: it refuses what it was sent, or fails at that alone.
             ServerError: it can't be reached, answers with something else than an object, or is given up.
         """
+        before = self._answered
         answer = self._tried(method, path, stopped or threading.Event(), **how)
         if answer.is_redirect:  # which would turn a POST into a GET
             raise ServerError(f"{self.url}: has moved to {masked(answer.headers['Location'])}. Name that.")
         if not answer.ok:
             said = f"{self.url}: answers {answer.status_code}, {' '.join(answer.text.split())[:SHOWN]!r}."
-            if answer.status_code in REFUSALS or self._fails_here(answer.status_code):
+            fails_here = answer.status_code == FAILED and self._answered > before
+            if answer.status_code in REFUSALS or fails_here:
                 raise ServerRefusal(said)
             raise ServerError(said + (" Is the key right?" if answer.status_code in (401, 403) else ""))
-        self._failures = 0
+        with self._lock:
+            self._answered += 1
         try:
             found = json.loads(answer.content)  # answer.json() reads as some other JSON library may
         except ValueError:
@@ -96,7 +98,10 @@ class Server:
         """
         if self.config.model:
             return self.config.model
-        listed = self.asked("GET", path).get("data") or []
+        try:
+            listed = self.asked("GET", path).get("data") or []
+        except ServerRefusal as refusal:  # of no text
+            raise ServerError(str(refusal)) from None
         names: list[str] = [
             each["id"] for each in listed if isinstance(each, Mapping) and isinstance(each.get("id"), str)
         ]
@@ -168,12 +173,6 @@ class Server:
                 break
             tries += 1
         raise ServerError(f"{self.url}: asking was given up.")
-
-    def _fails_here(self, status: int) -> bool:
-        """Whether a failure may be of this request alone: not where it is the last of too many."""
-        with self._lock:
-            self._failures += 1
-            return status in FAILURES and self._failures < BROKEN
 
     def _told(self, seconds: float) -> float:
         """The wait, of which a line tells where it is long: one for all that wait at a time."""

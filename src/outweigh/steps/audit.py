@@ -22,6 +22,7 @@ from outweigh.errors import DataError
 from outweigh.evaluation.facts import PairFacts
 from outweigh.metrics.arrays import FloatArray
 from outweigh.steps.config import AuditConfig
+from outweigh.steps.lock import alone
 from outweigh.steps.record import Stopwatch, described, headed, peak_memory, write_json, write_run
 from outweigh.steps.votes import Asked, ask
 from outweigh.training.config import TrainConfig
@@ -41,6 +42,7 @@ class Audited(NamedTuple):
     results: dict[str, Any]
 
 
+@alone
 def audit(
     data: Data | PairSet,
     *,

@@ -10,6 +10,7 @@ from outweigh.data.config import TokenConfig
 from outweigh.data.files import raw_rows
 from outweigh.metrics.detection import auroc, precision_recall
 from outweigh.steps.config import AuditConfig, RunConfig
+from outweigh.steps.lock import alone
 from outweigh.steps.run import outcome, write_outcome
 from outweigh.training.config import TrainConfig
 from outweigh.voting.config import VoteConfig
@@ -18,6 +19,7 @@ PAIRS = Path(__file__).parents[1] / "data" / "demo"
 SHORT = TokenConfig(max_tokens=160)  # the longest demo text has fewer
 
 
+@alone
 def demo(*, out: str | Path, seed: int = 0, resume: bool = False, jobs: int = 1) -> dict[str, Any]:
     """The results of `run` on the demo pairs, and `planted`: how the audit did on the planted wrong labels.
 

@@ -3,12 +3,12 @@
 import fcntl
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import wraps
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from outweigh.errors import ConfigError
+from outweigh.errors import ConfigError, what_to_do
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -17,15 +17,16 @@ _held: set[Path] = set()  # by this process: a run may have others of its own in
 
 
 def alone(step: Callable[P, R]) -> Callable[P, R]:
-    """The step, which no other process does in the same folder `out` at the same time.
+    """The step, which no other process of this machine does in the same folder `out` at the same time.
 
     Raises:
-        ConfigError: one does. Besides what the step raises.
+        ConfigError: one does, or there can't be such a folder. Besides what the step raises.
     """
 
     @wraps(step)
     def done(*args: P.args, **kwargs: P.kwargs) -> R:
-        with _sole(Path(str(kwargs["out"]))):
+        out = kwargs.get("out")
+        with nullcontext() if out is None else _sole(Path(str(out))):
             return step(*args, **kwargs)
 
     return done
@@ -35,20 +36,19 @@ def alone(step: Callable[P, R]) -> Callable[P, R]:
 def _sole(folder: Path) -> Iterator[None]:
     """A block in which other processes' blocks of the folder are refused. Of several processes that train
     one model the first speaks for all. A kill frees the folder."""
-    whole = folder.resolve()
+    whole = folder.absolute()
     if whole in _held or folder.is_file() or int(os.environ.get("RANK", "0")):
         yield
         return
     is_new = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise ConfigError(f"{folder}: another run is writing there. Wait, or name another.") from None
-    _held.add(whole)
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise ConfigError(f"{folder}: can't be used, got {error.strerror}. {what_to_do(error)}") from None
     try:
+        _lock(descriptor, folder)
+        _held.add(whole)
         yield
     finally:
         _held.discard(whole)
@@ -56,3 +56,12 @@ def _sole(folder: Path) -> Iterator[None]:
         if is_new:
             with suppress(OSError):  # something stands there
                 folder.rmdir()
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ConfigError(f"{folder}: another run is writing there. Wait, or name another.") from None
+    except OSError:
+        pass  # a file system that knows no locks

@@ -62,7 +62,7 @@ def planned(
     return {
         "data": described(data, pairs),
         "tokens": round(tokens_each * 2 * len(pairs)),
-        "seconds": round(seconds_each * 2 * len(pairs) * passes, 1),
+        "seconds": round(seconds_each * 2 * len(pairs) * passes, 3),
         "device": str(sampled.device),
         "writes": list(writes),
     }

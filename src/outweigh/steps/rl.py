@@ -160,7 +160,9 @@ def _check_meta(config: RLConfig, reward: TrainConfig | None, pairs: Data | None
     if pairs is None:
         return
     if config.rounds < 2:
-        raise ConfigError("pairs: got one round, and the reward model is trained between two. Want rounds 2.")
+        raise ConfigError(
+            f"pairs: got rounds {config.rounds}, and the reward model is trained between two. Want rounds 2."
+        )
     if is_server(name):
         raise ConfigError(
             f"pairs: the reward model {masked(name)} is served, and MetaRM needs its weights. Name its "
@@ -197,7 +199,8 @@ def planned_rl(
         DataError, ConfigError, ModelError: as `align_rl`.
     """
     prompts, followed, bad = _parted(data, eval, config, on_bad_rows)
-    steps = int(len(prompts) // config.batch_prompts * config.epochs)
+    steps = int(len(prompts) // config.batch_prompts * config.epochs) if config.rounds else 0
+    names = ("results.json", "report.html", "prompts.parquet", "followed.parquet")
     responses = config.rounds * steps * config.batch_prompts * config.n
     responses += (config.rounds + 1) * len(followed) * config.eval_n
     return {
@@ -208,10 +211,7 @@ def planned_rl(
         "bad_rows": bad,
         "responses": responses,
         "tokens": responses * config.max_new_tokens,
-        "writes": [
-            f"{out}/{name}"
-            for name in (*["policy"][: config.rounds], "results.json", "report.html", "prompts.parquet")
-        ],
+        "writes": [f"{out}/{name}" for name in (("policy", *names) if config.rounds else names)],
     }
 
 
@@ -229,7 +229,7 @@ def _parted(
         followed, bad = _distinct(others), bad + further
     apart = set(followed)
     prompts = [prompt for prompt in prompts if prompt not in apart]
-    if len(prompts) < config.batch_prompts:
+    if config.rounds and len(prompts) < config.batch_prompts:
         raise DataError(
             f"got {len(prompts)} prompts to train on, want a batch of {config.batch_prompts} or "
             "more. Give more, or lower batch_prompts or eval_prompts."
@@ -269,6 +269,8 @@ def _same_run(out: Path, settings: dict[str, Any], prompts: Sequence[Any], resum
         raise ConfigError(f"{out}: holds what another command made. Choose another folder.")
     if file.exists() and file.read_text() != identity:
         raise ConfigError(f"{out}: holds a run of other prompts or settings. Give those, or another folder.")
+    if (out / f"round_{settings['rounds'] + 1}" / "policy").exists():
+        raise ConfigError(f"{out}: holds more than {settings['rounds']} rounds. Want as many, or more.")
     out.mkdir(parents=True, exist_ok=True)
     file.write_text(identity)
 

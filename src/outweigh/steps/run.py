@@ -72,7 +72,6 @@ def run(
     return results
 
 
-@alone
 def outcome(
     data: Data,
     *,

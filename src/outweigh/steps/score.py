@@ -94,7 +94,7 @@ def _lines(model: Scorer, chunk: Sequence[RawRow], on_bad_rows: OnBadRows) -> tu
     for raw in chunk:
         with left_out(bad, on_bad_rows):
             good.append((raw, row_texts(raw)))
-    each_scored = scored_or_refused(model, [texts for _, texts in good])
+    each_scored = score_groups(model, [texts for _, texts in good], on_bad_rows)
     for (raw, _), scored in zip(good, each_scored, strict=True):
         with left_out(bad, on_bad_rows, f"{raw.origin}: "):
             assert raw.values is not None  # row_texts has refused what could not be read
@@ -125,22 +125,6 @@ Scored = tuple[FloatArray, FloatArray | None]
 """Rewards (K,) of K texts, and their spreads where several models gave them."""
 
 
-def scored_or_refused(
-    model: Scorer, groups: Sequence[Sequence[tuple[Text, Text]]]
-) -> list[Scored | ServerRefusal]:
-    """What each group's texts were given, or why a server refuses one of them: it is looked for by halves,
-    so that some texts are sent again."""
-    if not groups:
-        return []
-    try:
-        return [*score_groups(model, groups)]
-    except ServerRefusal as refusal:
-        if len(groups) == 1:
-            return [refusal]
-    half = len(groups) // 2
-    return scored_or_refused(model, groups[:half]) + scored_or_refused(model, groups[half:])
-
-
 def unless_refused(found: Scored | ServerRefusal) -> Scored:
     """What was given.
 
@@ -152,12 +136,22 @@ def unless_refused(found: Scored | ServerRefusal) -> Scored:
     return found
 
 
-def score_groups(model: Scorer, groups: Sequence[Sequence[tuple[Text, Text]]]) -> list[Scored]:
-    """Rewards (K,) of each group's K texts, and their spreads where there are several models; all at once."""
-    reward_MN = model.score_each([text for each in groups for text in each])
-    ends = np.cumsum([len(each) for each in groups])[:-1]
-    spreads = [None] * len(groups) if len(reward_MN) == 1 else np.split(reward_MN.std(axis=0), ends)
-    return list(zip(np.split(model.combined(reward_MN), ends), spreads, strict=True))
+def score_groups(
+    model: Scorer, groups: Sequence[Sequence[tuple[Text, Text]]], on_bad_rows: OnBadRows
+) -> list[Scored | ServerRefusal]:
+    """What each group's K texts are given, all at once, or why a server refuses one of them; but where that
+    is an error, up to the first group alone."""
+    if not groups:
+        return []
+    texts = [text for each in groups for text in each]
+    reward_MN, refused = model.score_taken(texts, skip=on_bad_rows == "skip")
+    reward_N, several, found = model.combined(reward_MN), len(reward_MN) > 1, list[Scored | ServerRefusal]()
+    ends = np.cumsum([len(each) for each in groups])
+    for start, end in zip([0, *ends], ends, strict=False):
+        why = next((refused[place] for place in range(start, end) if place in refused), None)
+        spread = reward_MN[:, start:end].std(axis=0) if several else None
+        found.append((reward_N[start:end], spread) if why is None else why)
+    return found
 
 
 def row_texts(raw: RawRow, parse: Any = None) -> list[tuple[Text, Text]]:

@@ -21,7 +21,7 @@ from outweigh.selection.curves import ORACLE, Candidate, best_of_n
 from outweigh.servers.config import ServerConfig
 from outweigh.steps.evaluate import Model, named_models
 from outweigh.steps.record import check_apart, headed, peak_memory, sources, write_json
-from outweigh.steps.score import CHUNK, left_out, scored_or_refused, unless_refused
+from outweigh.steps.score import CHUNK, left_out, score_groups, unless_refused
 
 LONGEST = "the longest"
 
@@ -103,8 +103,9 @@ class _Chooser:
         good = self._good(rows)
         while chunk := list(islice(good, CHUNK)):
             groups = [[(each.prompt, response) for response in each.responses] for _, each in chunk]
-            found = {name: scored_or_refused(judge, groups) for name, judge in self.judges.items()}
-            golds = None if self.gold_model is None else scored_or_refused(self.gold_model, groups)
+            told = groups, self.on_bad_rows
+            found = {name: score_groups(judge, *told) for name, judge in self.judges.items()}
+            golds = None if self.gold_model is None else score_groups(self.gold_model, *told)
             for place, (raw, each) in enumerate(chunk):
                 with left_out(self.bad_rows, self.on_bad_rows, f"{raw.origin}: "):
                     scored = {name: unless_refused(given[place]) for name, given in found.items()}

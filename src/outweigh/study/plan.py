@@ -6,6 +6,7 @@ from typing import Any
 
 from outweigh.data.config import TokenConfig
 from outweigh.steps.plan import TRAINING_PASSES, passes, planned
+from outweigh.steps.votes import COLUMNS
 from outweigh.study.cells import audits_of, parted_cells
 from outweigh.study.config import Study
 from outweigh.study.run import check_study
@@ -29,10 +30,16 @@ def planned_study(study: Study, out: Path) -> dict[str, Any]:
         seconds += one * cell.fraction * TRAINING_PASSES * training.epochs
     for cell in audits:
         config, training = study.auditing(seed=cell.seed), study.training(study.baseline, seed=cell.seed)
-        full = config.votes.method == "full"
-        reads = (training.backbone, training.tokens) if full else (config.votes.backbone, config.votes.tokens)
-        one = timed(study.data[cell.data]["train"], *reads, training.layers if full else None)
-        seconds += one * cell.fraction * passes(config, training)
+        train, votes = study.data[cell.data]["train"], config.votes
+        if votes.voters:
+            each = [timed(train, name, votes.tokens, None) for name in votes.voters if name != COLUMNS]
+            one = sum(each)
+        elif votes.method == "full":
+            one = timed(train, training.backbone, training.tokens, training.layers)
+            one *= passes(config, training)
+        else:
+            one = timed(train, votes.backbone, votes.tokens, None)
+        seconds += one * cell.fraction
     return {
         "cells": [str(cell) for cell in study.cells],
         "done": len(done),
