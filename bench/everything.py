@@ -16,7 +16,7 @@ of it runs.
 import argparse
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ DATA = Path("../shared/data")
 DEMO = Path(__file__).parents[1] / "src/outweigh/data/demo/train.jsonl.gz"
 RATIOS = ("256/64", "214/106", "160/160", "106/214", "64/256")  # 4:1 to 1:4
 Line = dict[str, Any]
+Parts = dict[str, list[Line]]
 
 
 def full(repeats: int) -> dict[str, list[list[str]]]:
@@ -78,8 +79,7 @@ def bars(axes: Axes, found: Sequence[tuple[str, dict[str, float]]]) -> None:
     axes.axvline(1, color=LIGHT["ink"], linewidth=1)
     axes.invert_yaxis()
     axes.set_xlabel("times as fast as")
-    if found:
-        axes.legend(fontsize="small")
+    axes.legend(fontsize="small")
 
 
 def beside_trl(lines: Sequence[Line]) -> list[tuple[str, dict[str, float]]]:
@@ -92,37 +92,59 @@ def beside_trl(lines: Sequence[Line]) -> list[tuple[str, dict[str, float]]]:
     return list(found.items())
 
 
-def picture(parts: dict[str, list[Line]]) -> Figure:
-    """Training, scoring, voting and growth, as far as they were run."""
-    figure = Figure(figsize=(13, 9), layout="constrained")
-    training, scoring, voting, growth = figure.subplots(2, 2).flat
-    bars(
-        training, beside_trl([line for name in ("batches", "ratios", "dpo") for line in parts.get(name, [])])
-    )
-    training.set_title("Training")
+def training(axes: Axes, parts: Parts) -> None:
+    """How many times as fast our training is."""
+    bars(axes, beside_trl([line for name in ("batches", "ratios", "dpo") for line in parts.get(name, [])]))
+
+
+def scoring(axes: Axes, parts: Parts) -> None:
+    """How many times as fast our scoring is."""
     others = ("padded", "pipeline", "TRL")
-    scored = [
-        (
-            f"N {line['responses']}, {line['shape']}",
-            {way: line["times_ours_is_faster"][way] for way in others},
-        )
-        for line in parts.get("scoring", [])
-    ]
-    bars(scoring, scored)
-    scoring.set_title("Scoring")
-    for line in parts.get("voting", []):
-        voting.plot(line["cost"], line["auroc"], "o", color=LIGHT["blue"])
-        voting.annotate(line["way"], (line["cost"], line["auroc"]), fontsize="x-small")
-    voting.set(title="Finding planted flips", xlabel="cost, plain trainings", ylabel="AUROC")
-    sizes = [line["pairs"] for line in parts.get("growth", [])]
+    found = {
+        f"N {line['responses']}, {line['shape']}": {way: line["times_ours_is_faster"][way] for way in others}
+        for line in parts["scoring"]
+    }
+    bars(axes, list(found.items()))
+
+
+def voting(axes: Axes, parts: Parts) -> None:
+    """What each way of voting finds, and costs."""
+    for line in parts["voting"]:
+        axes.plot(line["cost"], line["auroc"], "o", color=LIGHT["blue"])
+        axes.annotate(line["way"], (line["cost"], line["auroc"]), fontsize="x-small")
+    axes.set(xlabel="cost, plain trainings", ylabel="AUROC")
+
+
+def growth(axes: Axes, parts: Parts) -> None:
+    """Seconds and memory by pairs."""
+    sizes = [line["pairs"] for line in parts["growth"]]
     for name, colour in (("train", "blue"), ("score", "orange"), ("peak_gib", "green")):
         label = "peak memory, GiB" if name == "peak_gib" else f"{name}, s"
-        seen = [line[name] for line in parts.get("growth", [])]
-        growth.plot(sizes, seen, "o-", color=LIGHT[colour], label=label)
-    growth.set(title="Growth", xlabel="pairs")
-    if sizes:  # an empty axis has no logarithm
-        growth.set(xscale="log", yscale="log")
-        growth.legend(fontsize="small")
+        axes.plot(sizes, [line[name] for line in parts["growth"]], "o-", color=LIGHT[colour], label=label)
+    axes.set(xlabel="pairs", xscale="log", yscale="log")
+    axes.legend(fontsize="small")
+
+
+PANELS: dict[str, tuple[tuple[str, ...], Callable[[Axes, Parts], None]]] = {
+    "Training": (("batches", "ratios", "dpo"), training),
+    "Scoring": (("scoring",), scoring),
+    "Finding planted flips": (("voting",), voting),
+    "Growth": (("growth",), growth),
+}
+
+
+def picture(parts: Parts) -> Figure:
+    """Training, scoring, voting and growth, those that were run."""
+    drawn = {title: draw for title, (needs, draw) in PANELS.items() if any(parts.get(name) for name in needs)}
+    columns = min(2, max(1, len(drawn)))
+    rows = max(1, -(-len(drawn) // columns))
+    figure = Figure(figsize=(7 * columns, 4.6 * rows), layout="constrained")
+    places = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes, (title, draw) in zip(places, drawn.items(), strict=False):
+        axes.set_title(title)
+        draw(axes, parts)
+    for axes in places[len(drawn) :]:
+        axes.set_axis_off()
     return figure
 
 

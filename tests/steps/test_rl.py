@@ -156,6 +156,7 @@ def test_no_round_writes_the_prompts_and_judges_the_first_policy_alone(
     (facts,) = json.loads((out / "results.json").read_text())["rounds"]
     assert facts["reward"]["value"] == pytest.approx(found["rounds"][0].reward.value)
     assert not (out / "policy").exists() and (out / "prompts.parquet").exists()
+    assert "The first policy is judged; no round has been run." in (out / "report.html").read_text()
     assert main([*how, "--resume", *flags]) == 0  # one round after all
     assert (out / "policy").exists()
     assert main([*how, "--resume", "--rounds", "0", *flags]) == 2  # which would be lost

@@ -75,7 +75,7 @@ def rounds_verdict(results: Results) -> str | None:
     """What the rounds came to, in a sentence."""
     rounds = listed(results.get("rounds"))
     if len(rounds) < 2:
-        return None
+        return "The first policy is judged; no round has been run." if rounds else None
     kept = results.get("kept")
     if kept == 0:
         return "No round has more gold than the policy that they began with: keep that one."
