@@ -213,4 +213,4 @@ def test_a_server_that_takes_no_text_at_all_is_no_data_that_is_bad(server, tmp_p
     url = server.url.replace("/v1", "/get_reward")
     with pytest.raises(ServerError, match=r"answers 422.* Nor does it take any of the 32 texts before"):
         outweigh.score(url, pairs(2000), out=tmp_path / "scored.jsonl", on_bad_rows="skip")
-    assert len(server.asked) < 200 and not list(tmp_path.iterdir())
+    assert len(server.asked) < 500 and not list(tmp_path.iterdir())  # what was under way; else 4,250
