@@ -113,7 +113,7 @@ def test_an_interrupt_does_not_wait_for_what_a_server_has_not_answered(server, t
 def test_two_runs_do_not_write_one_file(server, tmp_path):
     out = tmp_path / "made.jsonl"
     with unfinished_rows(out, "identity", resume=False):
-        with pytest.raises(ConfigError, match="another run is writing it"):
+        with pytest.raises(ConfigError, match="another run is writing there"):
             outweigh.generate(asked(2), policy=server.url, out=out, config=SHORT, resume=True)
         assert not out.exists()
 

@@ -211,6 +211,6 @@ def test_in_an_ensemble_the_row_that_one_server_refuses_is_left_out(server, mode
 def test_a_server_that_takes_no_text_at_all_is_no_data_that_is_bad(server, tmp_path):
     server.answer = lambda body: (422, b"want other fields")
     url = server.url.replace("/v1", "/get_reward")
-    with pytest.raises(ServerError, match=r"answers 422.* Nor does it take any of the 32 texts before"):
+    with pytest.raises(ServerError, match=r"answers 422.* It took none of the first 32 texts"):
         outweigh.score(url, pairs(2000), out=tmp_path / "scored.jsonl", on_bad_rows="skip")
     assert len(server.asked) < 500 and not list(tmp_path.iterdir())  # what was under way; else 4,250

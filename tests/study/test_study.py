@@ -12,7 +12,7 @@ from outweigh.cli.main import main
 from outweigh.errors import ConfigError, DataError, ShapeError
 from outweigh.metrics.intervals import Unit
 from outweigh.metrics.paired import Gain, gain_over_seeds, holm
-from outweigh.study import cells
+from outweigh.study import cells, plan
 from outweigh.study.config import AUDIT, Cell, Changes, Study, configured, merged, read_study
 from outweigh.study.pairs import CHANGED, change_pairs, held_out_pairs, write_pairs
 from outweigh.study.run import run_study
@@ -365,6 +365,22 @@ def test_rows_without_a_pair_are_refused_with_their_place(tmp_path, grid):
     with pytest.raises(DataError, match=r"bad\.jsonl:1: want chosen and rejected"):
         files = {"train": str(tmp_path / "bad.jsonl"), "eval": "unread"}
         write_pairs(files, Cell("x", 0.0, 1.0, 0, "plain"), tmp_path / "out.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("votes", "audit"),
+    [
+        ({"method": "probes"}, 1),
+        ({"method": "full", "trainings": 2}, 1 + 2 * 3 * 3 + 2),  # the witness, the trainings, their votes
+        ({"method": "auto", "voters": ["a/model", "b/model"]}, 2),
+        ({"method": "auto", "voters": ["columns"]}, 0),
+    ],
+)
+def test_a_plan_counts_what_its_trainings_and_audits_read(votes, audit, grid, tmp_path, monkeypatch):
+    monkeypatch.setattr(plan, "_pass", lambda *_: 1.0)  # seconds
+    monkeypatch.setattr(cells, "_weights", str)  # of voters that need not exist
+    found = plan.planned_study(configured(Study, grid | {"audit": {"votes": votes}}, "a test"), tmp_path)
+    assert found["seconds"] == 6 * 3 * 3 + 2 * audit  # six cells of three epochs, and two audits
 
 
 def test_options_merge_entry_by_entry_but_a_source_stands_alone():

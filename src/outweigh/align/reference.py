@@ -26,8 +26,7 @@ def reference_log_probabilities(
     """log p(response | prompt) of each pair's chosen and rejected response, float32 (count, 2) in nats.
 
     NaN for pairs that truncation dropped. From the cache where the data (`key`), the reference and how texts
-    are cut are known there. With adapters this is the policy with its adapters off. In bf16 rounding takes it
-    some tenths of a nat from float32's, and training's own elsewhere: log-ratios begin not at 0 but near it.
+    are cut are known there. With adapters this is the policy with its adapters off.
 
     Raises:
         ConfigError: the reference has another vocabulary than the policy.

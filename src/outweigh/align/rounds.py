@@ -18,7 +18,7 @@ ENDING = 0.5  # of the share of responses that the first policy ended by itself
 ENDED = 0.1  # that share, under which it ended too few for any to be missed
 FLAT = 0.5  # share of prompts whose responses all have one reward
 SAMER = 0.5  # of the first policy's diversity
-STILL = 0.5  # nats a response to either side, by which rounding alone may take it from the first policy
+STILL = 0.5  # nats a response to either side, under which a policy has hardly moved
 
 
 class Answers(NamedTuple):

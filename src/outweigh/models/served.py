@@ -15,14 +15,12 @@ from outweigh.data.rendering import Renderer
 from outweigh.errors import ConfigError, ServerError, ServerRefusal
 from outweigh.models.loading import load_tokenizer
 from outweigh.models.reward import Scorer, Taken
-from outweigh.servers.client import SHOWN, Server
+from outweigh.servers.client import HOPELESS, SHOWN, Server
 from outweigh.servers.config import CLASSIFY, GET_REWARD, REWARD_KEY, ServerConfig, masked, serves_rewards
 
 logger = logging.getLogger(__name__)
 
 TEXTS = 16  # a request
-HOPELESS = 32
-"""Texts refused one after the other, from the first on, after which no more are asked for."""
 
 
 class ServedReward(Scorer):
@@ -101,7 +99,7 @@ class ServedReward(Scorer):
                 if refused and not skip:
                     break
                 if len(refused) == place == HOPELESS:
-                    raise ServerError(f"{said} Nor does it take any of the {HOPELESS} texts before.")
+                    raise ServerError(f"{said} It took none of the first {HOPELESS} texts.")
         return Taken(reward_N[None], refused)
 
     def _each(

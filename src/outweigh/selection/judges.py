@@ -17,7 +17,7 @@ from outweigh.data.writing import replaced_whole
 from outweigh.errors import DataError, ServerRefusal
 from outweigh.generation.server import ChatServer
 from outweigh.models.reward import Scorer
-from outweigh.servers.client import SHOWN
+from outweigh.servers.client import HOPELESS, SHOWN
 from outweigh.servers.config import ServerConfig
 
 logger = logging.getLogger(__name__)
@@ -35,8 +35,6 @@ VERDICT = re.compile(r"\[\[([ABC])\]\]")
 TRIES = 3
 """Times that a judge is asked whose answer holds no verdict."""
 MAX_TOKENS = 512
-HOPELESS = 32
-"""Questions refused one after the other, from the first on, after which no more are asked."""
 
 
 class Match(NamedTuple):

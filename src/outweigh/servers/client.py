@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 BUSY = (408, 409, 429)  # and from 500 on: answers that may be other ones a moment later
 REFUSALS = (400, 413, 422)  # answers that are of this request, and will be the same again
 FAILED = 500  # and one that is of this request if the server answers others well meanwhile
+HOPELESS = 32  # requests refused one after the other, from the first on, after which no more are made
 LONGEST, LONG = 600.0, 30.0  # seconds of a wait for the next try: at most, and from where a line tells of it
 SHORTEST = 0.1  # and at least, of a wait that a server names, as it is counted
 SHOWN = 200  # characters of a server's answer in a message

@@ -47,7 +47,7 @@ def _sole(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise ConfigError(f"{folder}: can't be used, got {error.strerror}. {what_to_do(error)}") from None
     try:
-        _lock(descriptor, folder)
+        lock(descriptor, folder)
         _held.add(whole)
         yield
     finally:
@@ -58,10 +58,15 @@ def _sole(folder: Path) -> Iterator[None]:
                 folder.rmdir()
 
 
-def _lock(descriptor: int, folder: Path) -> None:
+def lock(descriptor: int, path: Path) -> None:
+    """Nothing; until it is closed, or its process ends, no other locks what is open there.
+
+    Raises:
+        ConfigError: another process has it locked.
+    """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise ConfigError(f"{folder}: another run is writing there. Wait, or name another.") from None
+        raise ConfigError(f"{path}: another run is writing there. Wait, or name another.") from None
     except OSError:
         pass  # a file system that knows no locks

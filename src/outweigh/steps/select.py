@@ -108,7 +108,7 @@ class _Chooser:
             golds = None if self.gold_model is None else score_groups(self.gold_model, *told)
             for place, (raw, each) in enumerate(chunk):
                 with left_out(self.bad_rows, self.on_bad_rows, f"{raw.origin}: "):
-                    scored = {name: unless_refused(given[place]) for name, given in found.items()}
+                    scored = {name: unless_refused(of_rows[place]) for name, of_rows in found.items()}
                     given = None if golds is None else unless_refused(golds[place])[0]
                     self._remember(each, {name: reward for name, (reward, _) in scored.items()}, given)
                     assert raw.values is not None  # parsed has refused what could not be read

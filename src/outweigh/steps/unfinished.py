@@ -1,6 +1,5 @@
 """Rows on their way to a file: what is done stands after a kill, and the run goes on from there."""
 
-import fcntl
 import json
 import shutil
 from collections.abc import Iterator, Sequence
@@ -12,6 +11,7 @@ from typing import Any
 from outweigh.data.files import raw_rows
 from outweigh.data.writing import json_line, replaced_whole
 from outweigh.errors import ConfigError, DataError, what_to_do
+from outweigh.steps.lock import lock
 
 
 class Unfinished:
@@ -113,10 +113,7 @@ def unfinished_rows(path: Path, identity: str, *, resume: bool) -> Iterator[Unfi
         raise ConfigError(f"{unfinished}: was left by an unfinished run. Go on with --resume, or remove it.")
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileIO(unfinished, "a+") as rows, FileIO(record, "a+") as told:
-        try:
-            fcntl.flock(rows, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(f"{unfinished}: another run is writing it. Wait, or name another.") from None
+        lock(rows.fileno(), unfinished)
         found = Unfinished(rows, told)
         told.seek(0)
         is_same = told.readall().startswith(f"{identity}\n".encode())
