@@ -1,21 +1,23 @@
 """Rounds of RL against reward models that differ in one thing, judged by a gold model of other pairs.
 
     python bench/rl_claims.py --seeds 0 1 2 --work DIR --out FILE
-    python bench/rl_claims.py --arms plain meta --rounds 3 --seeds 0 1 2 --work DIR --out FILE
+    python bench/rl_claims.py --arms plain pcrm --rounds 1 --seeds 0 1 2 --work DIR --out FILE
 
 The prompts of `hh_helpful.train` are cut in halves. On the pairs of the one, and some helpful ones of
 `rmb.train`, the gold model is trained; on those of the other, a fifth of their labels planted wrong, the
-reward model that the policy learns from: as they are (plain), or flipped back where an audit by heads says so
-(denoised). In these two it stays as it is over the rounds; in the third (meta) MetaRM trains the plain one
-further between them, on its pairs. SmolLM2 learns with LoRA as in bench/rl.py. What DIR has is not done
-again, also within a round; FILE gets a JSON line an arm and seed: accuracy of both models on the half that
-they did not learn from (its labels as published), and of each round reward, gold and divergence, gains over
-the first policy, alarms. Prints them, then the arms side by side over the seeds.
+reward model that the policy learns from: as they are (plain), flipped back where an audit by heads says so
+(denoised), or as they are with PCRM's cap by length (pcrm). In these it stays as it is over the rounds; in
+the fourth (meta) MetaRM trains the plain one further between them, on its pairs. SmolLM2 learns with LoRA as
+in bench/rl.py. What DIR has is not done again, also within a round; FILE gets a JSON line an arm and seed:
+accuracy of both models on the half that they did not learn from (its labels as published), how far apart the
+reward model's rewards of a pair are there (std, in nats), and of each round reward, gold and divergence,
+gains over the first policy, alarms. Prints them, then the arms side by side over the seeds.
 """
 
 import argparse
 import json
 import random
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -36,7 +38,7 @@ from outweigh.data.writing import write_rows
 from outweigh.training.config import TrainConfig
 
 PLANTED = 0.2
-ARMS = ("plain", "denoised", "meta")
+ARMS = ("plain", "denoised", "pcrm", "meta")
 FIGURES = ("reward_gain", "gold_gain", "divergence", "tokens", "diversity")
 Row = dict[str, Any]
 Rows = list[Row]
@@ -61,10 +63,10 @@ def planted(rows: Rows, seed: int) -> Rows:
     return [row | other if toss.random() < PLANTED else row for row, other in zip(rows, wrong, strict=True)]
 
 
-def accuracy(model: Path, rows: Rows) -> float:
-    """The share of the pairs whose chosen response the model gives the higher reward."""
+def gaps(model: Path, rows: Rows) -> np.ndarray:
+    """How much more reward the model gives the chosen response of each pair: (P,), in nats."""
     chosen, rejected = outweigh.RewardModel.load(model).score_pairs(read_pairs(rows))
-    return round(float((chosen > rejected).mean()), 4)
+    return np.asarray(chosen - rejected)
 
 
 def reward_model(rows: Rows, place: Path, config: TrainConfig) -> Path:
@@ -106,7 +108,11 @@ def arm(name: str, seed: int, told: argparse.Namespace) -> dict[str, Any]:
     )
     gold = gold_model(gold_rows, told.data, told.gold_rmb, work / "gold", training)
     used = denoised(pairs, work, seed) if name == "denoised" else rows
-    proxy = reward_model(used, work / ("denoised" if name == "denoised" else "plain"), training)
+    proxy = reward_model(
+        used,
+        work / ("plain" if name == "meta" else name),
+        replace(training, cap="length") if name == "pcrm" else training,
+    )
     config = RLConfig(
         policy=told.policy,
         rounds=told.rounds,
@@ -129,7 +135,12 @@ def arm(name: str, seed: int, told: argparse.Namespace) -> dict[str, Any]:
         resume=True,
     )
     said = {"arm": name, "seed": seed, "policy": told.policy, "prompts": told.prompts}
-    said |= {"gold_accuracy": accuracy(gold, right), "proxy_accuracy": accuracy(proxy, gold_rows)}
+    gold_gaps, proxy_gaps = gaps(gold, right), gaps(proxy, gold_rows)
+    said |= {
+        f"{model}_accuracy": round(float((each > 0).mean()), 4)
+        for model, each in (("gold", gold_gaps), ("proxy", proxy_gaps))
+    }
+    said["proxy_std"] = round(float(proxy_gaps.std()), 4)
     rounds = [
         {key: getattr(facts, key).value for key in FIGURES}
         | {"gold_interval": [facts.gold_gain.low, facts.gold_gain.high]}

@@ -10,9 +10,10 @@ import pytest
 
 import outweigh
 from outweigh.data.records import Message
-from outweigh.errors import ConfigError, ModelError, ServerError, ServerRefusal
+from outweigh.errors import ConfigError, DataError, ModelError, ServerError, ServerRefusal
 from outweigh.models.ensemble import load_scorer
-from outweigh.models.loading import load_tokenizer
+from outweigh.models.loading import load_classifier, load_tokenizer
+from outweigh.models.reward import RewardModel
 from outweigh.models.served import TEXTS, ServedReward
 from outweigh.servers.config import ServerConfig
 
@@ -231,6 +232,32 @@ def test_score_select_evaluate_and_judge_take_a_served_model(server, rewards, tm
     for how, said in (("uwo", "at what level"), ("warm", "outweigh trained from one")):
         with pytest.raises(ConfigError, match=said):
             load_scorer(f"{how}:{rewards},{rewards}")
+
+
+def test_a_pair_that_one_model_refuses_is_left_out_for_all_or_ends_it_by_its_name(
+    server, rewards, tiny_llama, caplog
+):
+    def answer(body):
+        return (413, b"too long") if any("long" in each for each in body["query"]) else lengths(body)
+
+    server.answer = answer
+    pairs = [{"prompt": f"Q{n}", "chosen": "long" if n == 3 else "bbb", "rejected": "a"} for n in range(5)]
+    tokenizer = load_tokenizer(tiny_llama)
+    here = RewardModel(load_classifier(tiny_llama, tokenizer), tokenizer)
+    models = {"here": here, "served": rewards, "several": f"mean:{rewards},{rewards}"}
+    with pytest.raises(DataError, match=r"row 4: .*too long.* Drop the row, or skip bad rows"):
+        outweigh.evaluate(pairs, models=models)
+    (found,) = outweigh.evaluate(pairs, models=models, on_bad_rows="skip")["sets"].values()
+    assert [each.pairs for each in found["evaluation"].values()] == [4, 4, 4]
+    assert found["evaluation"]["served"].accuracy.value == 1.0 and len(found["refused"]) == 1
+    assert "1 of 5 pairs were refused" in caplog.text
+    judged = outweigh.judge(pairs, by=rewards)["chosen"]
+    assert (judged.win, judged.without_verdict) == (1.0, 1)
+    assert "1 of 5 have no verdict" in caplog.text
+    with pytest.raises(DataError, match=r"none of 1 pairs can be scored.*too long"):
+        outweigh.evaluate(pairs[3:4], models=models, on_bad_rows="skip")
+    with pytest.raises(ServerRefusal, match="too long"):
+        outweigh.judge(pairs[3:4], by=rewards)
 
 
 @pytest.mark.parametrize("verb", ["score", "select", "evaluate"])

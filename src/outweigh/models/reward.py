@@ -18,7 +18,7 @@ from outweigh.data.records import Text
 from outweigh.data.rendering import Renderer
 from outweigh.data.rows import prompt_text, response_text
 from outweigh.data.tokens import Encoded, encode, truncate
-from outweigh.errors import ConfigError, ModelError, ServerRefusal
+from outweigh.errors import ConfigError, DataError, ModelError, ServerRefusal
 from outweigh.models.batches import read_texts, token_budget
 from outweigh.models.loading import load_classifier, load_tokenizer, quiet, reward_layer
 from outweigh.models.packing import takes_packs
@@ -41,6 +41,14 @@ class Taken(NamedTuple):
     """What M models made of N texts, of which a server may have refused some."""
 
     reward_MN: np.ndarray  # NaN where there is none
+    refused: Mapping[int, ServerRefusal]  # why, by place
+
+
+class PairsTaken(NamedTuple):
+    """What M models made of B pairs, of which a server may have refused some."""
+
+    chosen_MB: np.ndarray  # float64, NaN where there is none
+    rejected_MB: np.ndarray
     refused: Mapping[int, ServerRefusal]  # why, by place
 
 
@@ -86,23 +94,36 @@ class Scorer(ABC):
 
     def score_pairs(self, pairs: PairSet) -> tuple[np.ndarray, np.ndarray]:
         """Rewards of the chosen and of the rejected responses, float64 (B,) each."""
-        chosen_MB, rejected_MB = self.score_pairs_each(pairs)
+        chosen_MB, rejected_MB, _ = self.score_pairs_each(pairs)
         return self.combined(chosen_MB), self.combined(rejected_MB)
 
-    def score_pairs_each(self, pairs: PairSet) -> tuple[np.ndarray, np.ndarray]:
-        """Rewards of the chosen and of the rejected responses by each of its models, float64 (M, B) each.
+    def score_pairs_each(self, pairs: PairSet, *, skip: bool = False) -> PairsTaken:
+        """Rewards of both sides of B pairs by each of its models, but for pairs of which a server refuses a
+        text; without `skip` one of these is an error.
 
         A text that several pairs share is scored once.
+
+        Raises:
+            DataError: a server refuses a text of a pair.
         """
-        chosen: list[np.ndarray] = []
-        rejected: list[np.ndarray] = []
+        reward_MN2, refused = list[np.ndarray](), dict[int, ServerRefusal]()
         for start in range(0, len(pairs), CHUNK):
-            part = pairs.select(range(start, min(start + CHUNK, len(pairs))))
-            texts = {(pair.prompt, side) for pair in part for side in (pair.chosen, pair.rejected)}
-            rewards = dict(zip(texts, self.score_each(list(texts)).T, strict=True))
-            chosen.extend(rewards[pair.prompt, pair.chosen] for pair in part)
-            rejected.extend(rewards[pair.prompt, pair.rejected] for pair in part)
-        return np.stack(chosen, axis=1), np.stack(rejected, axis=1)
+            part = list(pairs.select(range(start, min(start + CHUNK, len(pairs)))))
+            sides = [(pair.prompt, side) for pair in part for side in (pair.chosen, pair.rejected)]
+            place_of = {text: place for place, text in enumerate(dict.fromkeys(sides))}
+            taken = self.score_taken(list(place_of), skip=skip)
+            places = [place_of[text] for text in sides]
+            refused |= {
+                start + side // 2: taken.refused[place]
+                for side, place in enumerate(places)
+                if place in taken.refused
+            }
+            if refused and not skip:
+                first = min(refused)
+                raise DataError(f"{pairs[first].origin}: {refused[first]} Drop the row, or skip bad rows.")
+            reward_MN2.append(taken.reward_MN[:, places].reshape(-1, len(part), 2))
+        reward_MB2 = np.concatenate(reward_MN2, axis=1)
+        return PairsTaken(reward_MB2[..., 0], reward_MB2[..., 1], refused)
 
 
 class RewardModel(Scorer):

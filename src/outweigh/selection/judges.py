@@ -104,10 +104,22 @@ class ModelJudge(Judge):
         self.model = model
 
     def verdicts(self, matches: Sequence[Match]) -> list[float | None]:
-        """The higher reward wins; equal ones tie."""
+        """The higher reward wins; equal ones tie; None where the model's server refuses one of the two.
+
+        Raises:
+            ServerRefusal: it refuses one of every match.
+        """
         texts = [(match.prompt, side) for match in matches for side in (match.a, match.b)]
-        reward = self.model.score_texts(texts).reshape(-1, 2)
-        return [_of(float(gap)) for gap in reward[:, 0] - reward[:, 1]]
+        reward_MN, refusals = self.model.score_taken(texts, skip=True)
+        reward = self.model.combined(reward_MN).reshape(-1, 2)
+        refused = {place // 2: refusal for place, refusal in refusals.items()}
+        if refused:
+            first = refused[min(refused)]
+            if len(refused) == len(matches):
+                raise first
+            logger.warning("%d of %d have no verdict. The first: %s", len(refused), len(matches), first)
+        gaps = reward[:, 0] - reward[:, 1]
+        return [None if place in refused else _of(float(gap)) for place, gap in enumerate(gaps)]
 
 
 class ServerJudge(Judge):

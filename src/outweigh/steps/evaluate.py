@@ -1,12 +1,15 @@
 """`outweigh evaluate`: what the rewards of one or several models say on pairs."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from outweigh.data.pairs import Data, OnBadRows, PairSet, read_pairs
-from outweigh.errors import ConfigError
+from outweigh.errors import ConfigError, DataError, ServerRefusal
 from outweigh.evaluation.compare import compare
 from outweigh.evaluation.evaluate import evaluate_gaps
 from outweigh.evaluation.facts import PairFacts
@@ -17,6 +20,8 @@ from outweigh.models.reward import Scorer
 from outweigh.servers.config import ServerConfig, masked
 from outweigh.steps.record import check_apart, described, headed, peak_memory, write_json
 
+logger = logging.getLogger(__name__)
+
 Model = str | Path | Scorer
 
 
@@ -25,6 +30,15 @@ class Judged(NamedTuple):
 
     evaluation: Evaluation
     gap: FloatArray
+
+
+class Rewards(NamedTuple):
+    """What a model, or M as one, gives B pairs: NaN to those of which its server refuses a text."""
+
+    chosen: FloatArray  # (B,)
+    rejected: FloatArray  # (B,)
+    gap_MB: FloatArray
+    refused: Mapping[int, ServerRefusal]  # why, by place
 
 
 def evaluate(
@@ -40,7 +54,8 @@ def evaluate(
     """The results of each model on each set of pairs, and of each two models compared; written to `out`.
 
     `data` is one set, or a list of files. `grade` names a column of graded preference to correlate the gaps
-    with, besides votes and ratings. Served models are asked as `server` says.
+    with, besides votes and ratings. Served models are asked as `server` says; where bad rows are skipped, a
+    pair that one of them refuses is left out for all, and told in `refused`.
 
     Raises:
         DataError, ConfigError, ModelError: with what to do.
@@ -51,18 +66,15 @@ def evaluate(
         check_apart(Path(out), *sets.values())
     keep = [grade] if grade else []
     read = {name: read_pairs(each, on_bad_rows=on_bad_rows, keep=keep) for name, each in sets.items()}
-    judgements: dict[str, dict[str, Judged]] = {name: {} for name in sets}
+    rewards: dict[str, dict[str, Rewards]] = {name: {} for name in sets}
     for name, model in named.items():  # one model in memory at a time
         loaded = load_scorer(model, server)
         for where, pairs in read.items():
-            judgements[where][name] = judged(loaded, pairs, seed=seed, grade=grade)
+            rewards[where][name] = _rewards(loaded, pairs, skip=on_bad_rows == "skip")
     results = headed("evaluate", seed) | {
         "sets": {
-            where: {
-                "data": described(each, read[where]),
-                "evaluation": {name: found.evaluation for name, found in judgements[where].items()},
-                "comparisons": compared(judgements[where], PairFacts.of(read[where], grade), seed=seed),
-            }
+            where: {"data": described(each, read[where])}
+            | _compared_on(read[where], rewards[where], grade=grade, seed=seed)
             for where, each in sets.items()
         },
         "peak_memory_bytes": peak_memory(),
@@ -72,17 +84,51 @@ def evaluate(
     return results
 
 
+def _compared_on(
+    pairs: PairSet, rewards: Mapping[str, Rewards], *, grade: str | None, seed: int
+) -> dict[str, Any]:
+    """The models' evaluations and comparisons, on the pairs that no model's server refused."""
+    why = {place: each.refused[place] for each in rewards.values() for place in each.refused}
+    refused = [f"{pairs[place].origin}: {why[place]}" for place in sorted(why)]
+    places = np.setdiff1d(np.arange(len(pairs)), sorted(why))
+    if not len(places):
+        raise DataError(f"evaluate: none of {len(pairs):,} pairs can be scored. The first: {refused[0]}")
+    if refused:
+        said = "%d of %d pairs were refused and are left out. The first: %s"
+        logger.warning(said, len(refused), len(pairs), refused[0])
+        pairs = pairs.select(places)
+    facts = PairFacts.of(pairs, grade)
+    judgements = {
+        name: _judged(
+            Rewards(each.chosen[places], each.rejected[places], each.gap_MB[:, places], {}), facts, seed=seed
+        )
+        for name, each in rewards.items()
+    }
+    return {
+        "refused": refused,
+        "evaluation": {name: found.evaluation for name, found in judgements.items()},
+        "comparisons": compared(judgements, facts, seed=seed),
+    }
+
+
 def judged(model: Scorer, pairs: PairSet, *, seed: int, grade: str | None = None) -> Judged:
     """The model's evaluation on the pairs."""
-    chosen_MB, rejected_MB = model.score_pairs_each(pairs)
-    chosen, rejected = model.combined(chosen_MB), model.combined(rejected_MB)
-    gap = chosen - rejected
+    return _judged(_rewards(model, pairs), PairFacts.of(pairs, grade), seed=seed)
+
+
+def _rewards(model: Scorer, pairs: PairSet, *, skip: bool = False) -> Rewards:
+    chosen_MB, rejected_MB, refused = model.score_pairs_each(pairs, skip=skip)
+    return Rewards(model.combined(chosen_MB), model.combined(rejected_MB), chosen_MB - rejected_MB, refused)
+
+
+def _judged(rewards: Rewards, facts: PairFacts, *, seed: int) -> Judged:
+    gap = rewards.chosen - rewards.rejected
     found = evaluate_gaps(
         gap,
-        PairFacts.of(pairs, grade),
-        reward_chosen=chosen,
-        reward_rejected=rejected,
-        gap_MB=chosen_MB - rejected_MB,
+        facts,
+        reward_chosen=rewards.chosen,
+        reward_rejected=rewards.rejected,
+        gap_MB=rewards.gap_MB,
         seed=seed,
     )
     return Judged(found, gap)
