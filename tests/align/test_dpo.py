@@ -272,6 +272,26 @@ def test_a_run_resumes_and_a_finished_one_is_not_overwritten(tiny_llama, wordy_p
     assert largest_difference(straight, again) == 0
 
 
+def test_a_run_that_ends_after_its_policy_is_saved_goes_on_from_there(
+    tiny_llama, wordy_pairs, tmp_path, monkeypatch
+):
+    config = configured(tiny_llama)
+    how = {"out": tmp_path / "out", "config": config, "eval": wordy_pairs[40:]}
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("outweigh.steps.align.implicit_reward", interrupted)
+        outweigh.align_dpo(wordy_pairs[:40], **how)
+    with monkeypatch.context() as patch:
+        patch.setattr("outweigh.align.dpo._trainer", lambda *_: pytest.fail("trained again"))
+        found = outweigh.align_dpo(wordy_pairs[:40], **how, resume=True)
+    assert found["align"]["policy"]["log"] and found["evaluation"]["policy"].accuracy.pairs == 20
+    with pytest.raises(outweigh.errors.OutweighError, match="other"):
+        outweigh.align_dpo(wordy_pairs[:40], **how | {"config": replace(config, beta=0.2)}, resume=True)
+
+
 def test_a_reference_of_another_vocabulary_is_refused(tiny_llama, other_policy, wordy_pairs, tmp_path):
     shutil.copytree(other_policy, tmp_path / "other")
     tokenizer = AutoTokenizer.from_pretrained(other_policy)

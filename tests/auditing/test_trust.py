@@ -131,3 +131,11 @@ def test_voters_who_know_nothing_limit_nothing():
     rng = np.random.default_rng(0)
     noise = dataclasses.replace(CLEAN, rate=0.3, high=0.4)
     assert limited_noise(noise, rng.normal(size=PAIRS), planted_flips(PAIRS, 0)) == noise
+
+
+def test_a_limit_under_the_whole_interval_leaves_its_lower_end_open():
+    flipped = planted_flips(PAIRS, 0)
+    strength = np.where(flipped, -1.0, 1.0) + np.random.default_rng(0).normal(0, 0.1, PAIRS)
+    claimed = NoiseEstimate(rate=0.3, low=0.25, high=0.35, slope=1.0, scale=1.0, pairs=PAIRS)
+    found = limited_noise(claimed, strength, flipped)
+    assert found.low == 0.0 < found.rate == found.high < 0.1

@@ -285,6 +285,9 @@ def test_rounds_of_rl_ask_a_served_model_as_they_are_told(server, rewards, tiny_
     told += ["--eval-prompts", "2", "--max-new-tokens", "4", "--server.key", "SOME_KEY"]
     assert main(told) == 2
     assert {key for _, key, _ in server.asked} == {"Bearer of this server"}
+    server.script = []
+    assert main([*told, "--resume", "--rounds", "2"]) == 0
+    assert {key for _, key, _ in server.asked} == {"Bearer of this server"}  # in the second round, too
 
 
 def test_a_dry_run_says_what_would_be_sent_and_asks_nothing(server, rewards, tmp_path, capsys):

@@ -24,7 +24,7 @@ from outweigh.models.loading import load_classifier, load_tokenizer
 from outweigh.models.policy import load_policy
 from outweigh.models.reward import RewardModel
 from outweigh.steps.rl import _parted as parted_prompts
-from outweigh.training.config import MetaConfig, TrainConfig
+from outweigh.training.config import ContrastConfig, MetaConfig, TrainConfig
 
 pytest.importorskip("trl")
 
@@ -314,6 +314,7 @@ def test_pairs_that_will_not_do_are_told_before_the_first_round(tiny_chat, judge
         (bad, None, DataError, "row 61: no column 'rejected'"),
         (wordy_pairs, TrainConfig(margin="column"), ConfigError, "the data has no column margin"),
         (wordy_pairs, TrainConfig(objective="listwise"), ConfigError, "listwise: got pairs"),
+        (wordy_pairs, TrainConfig(contrast=ContrastConfig(kind="simcse")), ConfigError, "dropout"),
     ):
         with pytest.raises(error, match=said):
             outweigh.align_rl(PROMPTS, reward_model=judge, pairs=pairs, reward=reward, out=out, config=config)

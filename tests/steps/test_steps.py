@@ -117,6 +117,8 @@ def test_denoise_takes_another_policy_and_another_trainers_rows(audited, pairs_f
     row = json.loads(gzip.decompress(out.read_bytes()).splitlines()[0])
     assert set(row) == {"messages", "rejected_messages", "margin"}
     assert counts["ignored_by_peer"] == ["flip_rate", "weight"]
+    as_if = outweigh.denoise(pairs_file, audit=audited[0], out=None, policy="margin", peer="ms-swift")
+    assert as_if == counts
 
 
 def test_an_audit_of_other_data_is_refused(audited, pairs_file, tmp_path):

@@ -9,7 +9,7 @@ import yaml
 from scipy.stats import ttest_1samp
 
 from outweigh.cli.main import main
-from outweigh.errors import ConfigError, DataError, ShapeError
+from outweigh.errors import ConfigError, DataError, ShapeError, TrainingError
 from outweigh.metrics.intervals import Unit
 from outweigh.metrics.paired import Gain, gain_over_seeds, holm
 from outweigh.study import cells, plan
@@ -301,6 +301,7 @@ def test_an_unknown_source_is_refused_before_the_first_cell(grid, tmp_path, monk
         ({"trainer": {"nonsense": 1}}, "trainer: .*nonsense"),
         ({"patience": 2, "validation": 0.0}, "patience: got validation 0"),
         ({"schedule": "steep"}, "steep"),
+        ({"meta": {"rho": 0.1}}, "meta rho: .*without meta.data"),
     ],
 )
 def test_what_no_cell_could_train_is_refused_before_the_first_one(grid, tmp_path, monkeypatch, method, said):
@@ -309,6 +310,21 @@ def test_what_no_cell_could_train_is_refused_before_the_first_one(grid, tmp_path
         run_study(
             configured(Study, grid | {"methods": {"plain": {}, "odd": method}}, "here"), out=tmp_path / "out"
         )
+
+
+def test_nothing_is_left_of_cells_that_failed_or_were_killed(grid, files, tmp_path, monkeypatch):
+    def ends(*arguments, out, **settings):
+        (Path(out) / "voters").mkdir()
+        raise DataError("no audit")
+
+    monkeypatch.setattr(cells, "audit", ends)
+    out = tmp_path / "out"
+    (out / "work" / "of a kill").mkdir(parents=True)
+    methods = {"plain": {}, "flip": {"repair": "flip"}}
+    study = configured(Study, grid | {"seeds": (0,), "methods": methods}, "here")
+    with pytest.raises(TrainingError, match="no audit"):
+        run_study(study, out=out)
+    assert not list((out / "work").iterdir()) and not list(out.glob("audits/*"))
 
 
 def test_a_failed_cell_is_named_and_the_others_stand_in_the_table(grid, tmp_path, capsys):

@@ -158,12 +158,22 @@ def test_after_a_resume_evaluations_are_compared_with_those_of_the_same_step():
     done = [HELD_OUT | {"step": 1}, HELD_OUT | {"step": 2}]
     plain = [HELD_OUT, HELD_OUT, HELD_OUT | {"eval_accuracy": 0.9}]
     callback = AlarmCallback(_Tokenizer(), plain=plain)
-    state = TrainerState(global_step=2, log_history=[HEALTHY, *done])
+    state = TrainerState(global_step=2, log_history=[HEALTHY | {"step": 1}, *done])
     model = SimpleNamespace(config=SimpleNamespace(pad_token_id=5))
     callback.on_train_begin(None, state, TrainerControl(), model=model)
     assert not callback.fired
     callback.on_log(None, state, TrainerControl(), logs=HELD_OUT)  # the third: .68 beside .9
     assert set(callback.fired) == {"under-plain"}
+
+
+def test_an_alarm_of_before_a_resume_is_told_with_its_step():
+    callback = AlarmCallback(_Tokenizer(), stop=True)
+    before = [HEALTHY | {"step": 1}, HEALTHY | {"step": 2, "ties": 0.9}, HEALTHY | {"step": 3}]
+    state, control = TrainerState(global_step=3, log_history=before), TrainerControl()
+    model = SimpleNamespace(config=SimpleNamespace(pad_token_id=5))
+    callback.on_train_begin(None, state, control, model=model)
+    assert {name: each["step"] for name, each in callback.fired.items()} == {"equal-rewards": 2}
+    assert control.should_training_stop and len(callback.watch.logs) == 3
 
 
 def test_a_training_to_compare_with_must_be_there_and_be_alike(tiny_llama, wordy_pairs, tmp_path):

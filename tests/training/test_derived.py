@@ -133,6 +133,20 @@ def test_a_column_that_can_not_be_what_it_is_taken_for_is_refused(
         fit(PairSet.from_rows(rows, keep=("x",)), config, tmp_path)
 
 
+def test_a_source_of_columns_that_makes_no_number_is_refused(tiny_llama, wordy_pairs, tmp_path):
+    names = ("votes_chosen", "votes_rejected", "votes_equal")
+    rows = [row | dict.fromkeys(names, 0 if place == 5 else 1) for place, row in enumerate(wordy_pairs)]
+    config = configured(tiny_llama, flip_rate={"source": "votes", "prior": 0})
+    with pytest.raises(ConfigError, match=r"flip_rate from 'votes': got nan at pair 5 .*, want 0 to"):
+        fit(PairSet.from_rows(rows), config, tmp_path)
+    for spec, said in (
+        ({"flip_rate": {"source": "votes", "prior": -1}}, "prior: got -1, want 0 or more"),
+        ({"margin": {"source": "batch-exponential", "limit": -1}}, "limit: got -1, want more than 0"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            fit(PairSet.from_rows(rows), configured(tiny_llama, **spec), tmp_path)
+
+
 def test_a_validation_part_is_scored_in_parts_and_gives_the_same(
     tiny_llama, wordy_pairs, tmp_path, monkeypatch
 ):

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -105,6 +106,32 @@ def test_another_trainings_weights_are_not_handed_out_by_resuming(tiny_bert, wor
     assert (
         fit(PairSet.from_rows(rows), config, tmp_path, resume=True).results["steps"] == first.results["steps"]
     )
+
+
+def test_patience_and_alarms_know_after_a_resume_what_was_before(tiny_llama, wordy_pairs, tmp_path):
+    config = TrainConfig(
+        backbone=str(tiny_llama), tokens=TokenConfig(max_tokens=96), precision="fp32", validation=0.3,
+        batch_pairs=4, epochs=10.0, learning_rate=1.0, evaluations=50, patience=3, save_every_steps=1,
+        trainer={"save_total_limit": 99},
+    )  # fmt: skip
+    pairs = PairSet.from_rows(wordy_pairs)
+    straight = fit(pairs, config, tmp_path / "straight", guarded=False).results
+    ended, best = straight["steps"], straight["best_step"]
+    assert best < ended < 100 and straight["alarms"]  # of 110, after evaluations that were no better
+    for kept in (ended - 1, ended):  # before the last of them, and killed when all was done but the model
+        again = tmp_path / f"from_{kept}"
+        shutil.copytree(tmp_path / "straight", again, ignore=shutil.ignore_patterns("model", "training.json"))
+        for folder in (again / "checkpoints").glob("checkpoint-*"):
+            if int(folder.name.removeprefix("checkpoint-")) > kept:
+                shutil.rmtree(folder)
+        found = fit(pairs, config, again, guarded=False, resume=True).results
+        assert found["best_step"] == best and found["steps"] - ended == (kept == ended)
+        assert found["alarms"] == straight["alarms"]
+        one, two = (
+            AutoModelForSequenceClassification.from_pretrained(each / "model").state_dict()
+            for each in (tmp_path / "straight", again)
+        )
+        assert all((one[name] == two[name]).all() for name in one)
 
 
 def test_a_training_is_known_by_the_columns_that_its_loss_reads_and_by_the_content_of_its_files(tmp_path):

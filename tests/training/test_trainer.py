@@ -16,7 +16,7 @@ from transformers import (
 from outweigh.data.config import TokenConfig
 from outweigh.data.pairs import PairSet
 from outweigh.data.records import Message, Ranking
-from outweigh.errors import ConfigError, TrainingError
+from outweigh.errors import ConfigError, DataError, TrainingError
 from outweigh.models.reward import RewardModel
 from outweigh.training.arguments import training_arguments
 from outweigh.training.config import MetaConfig, TrainConfig
@@ -286,6 +286,14 @@ def test_what_does_not_fit_is_refused_before_a_model_is_loaded(wordy_pairs, tmp_
         fit(pairs, TrainConfig(backbone="no/such-model", auxiliary={"centering": 0.1}), tmp_path)
     with pytest.raises(ConfigError, match="listwise: got pairs, want rows of K "):
         fit(pairs, TrainConfig(backbone="no/such-model", objective="listwise"), tmp_path)
+
+
+def test_a_row_of_too_many_ties_is_named_before_training(tmp_path):
+    (row,) = rankings(1)
+    said = tuple((Message("assistant", f"{n}"),) for n in range(12))
+    tied = row._replace(responses=said, ranks=(1.0, *[2.0] * 11), origin="rows:9")
+    with pytest.raises(DataError, match="rows:9: 11 responses share one rank, want 10 at most"):
+        fit([row, tied], TrainConfig(backbone="no/such-model", objective="listwise"), tmp_path)
 
 
 def test_a_finished_folder_is_not_overwritten(tiny_llama, wordy_pairs, tmp_path):

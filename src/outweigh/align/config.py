@@ -10,6 +10,9 @@ from outweigh.errors import ConfigError
 from outweigh.objectives.spec import Spec
 from outweigh.training.config import ABOVE_0, FitConfig, TrainConfig, check_adapters, check_limits
 
+RATES = {"full": 1e-6, "lora": 1e-5}
+"""Learning rates where none is given: TRL's default, and ten times it for adapters; not tuned."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DPOConfig(FitConfig):
@@ -22,7 +25,7 @@ class DPOConfig(FitConfig):
     method: Literal["full", "lora"] = "full"
     """What is trained: every layer, or low-rank adapters."""
     learning_rate: float | None = None
-    """None: 1e-6 for all layers, 1e-5 for adapters, as TRL has it."""
+    """None: 1e-6 for all layers, as TRL has it, and 1e-5 for adapters."""
     beta: float = 0.1
     """Nats of reward a nat of log-ratio: the smaller, the further the policy may move."""
     loss: Literal["logistic", "squared"] = "logistic"
@@ -44,6 +47,11 @@ class DPOConfig(FitConfig):
         return self.loss == "squared" if self.average is None else self.average
 
     @property
+    def rate(self) -> float:
+        """The learning rate."""
+        return RATES[self.method] if self.learning_rate is None else self.learning_rate
+
+    @property
     def training(self) -> TrainConfig:
         """What the trainer of reward models has of this."""
         shared = {each.name: getattr(self, each.name) for each in fields(FitConfig)}
@@ -59,10 +67,6 @@ def _for_policies(cap: Spec) -> Spec:
     if not isinstance(options, Mapping) or options.get("source") not in ("length", "cosine"):
         return cap
     return cap if {"preset", "beta"} & set(options) else {**options, "preset": "dialogue-dpo"}
-
-
-RL_RATES = {"full": 1e-6, "lora": 1e-5}
-"""Learning rates where none is given: TRL's default, and ten times it for adapters; not tuned."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,21 +122,12 @@ class RLConfig:
     """auto: bf16 where the device has it."""
 
     def __post_init__(self) -> None:
-        ones = ("batch_prompts", "device_responses", "max_new_tokens", "eval_n", "lora_rank")
-        twos = ("n", "eval_prompts", "meta_responses")
-        for name, least in {"rounds": 0, **dict.fromkeys(ones, 1), **dict.fromkeys(twos, 2)}.items():
-            if getattr(self, name) < least:
-                raise ConfigError(f"{name}: got {getattr(self, name)}, want {least} or more.")
-        if not (self.temperature > 0 and 0 < self.top_p <= 1 and self.epochs > 0):
-            raise ConfigError(
-                f"got temperature {self.temperature}, top_p {self.top_p} and epochs {self.epochs}, want more "
-                "than 0, and a probability for top_p."
-            )
-        if self.kl < 0 or self.seed < 0:
-            raise ConfigError(f"got kl {self.kl} and seed {self.seed}, want 0 or more.")
-        for name, known in (("algorithm", ("rloo", "grpo")), ("method", ("full", "lora"))):
-            if getattr(self, name) not in known:
-                raise ConfigError(f"{name}: got {getattr(self, name)!r}, want {' or '.join(known)}.")
+        ones = ("batch_prompts", "device_responses", "max_new_tokens", "eval_n", "lora_rank", "lora_alpha")
+        above = ("learning_rate", "temperature", "epochs")
+        limits = dict.fromkeys(ones, (1, math.inf)) | dict.fromkeys(above, (ABOVE_0, math.inf))
+        limits |= dict.fromkeys(("n", "eval_prompts", "meta_responses"), (2, math.inf))
+        limits |= dict.fromkeys(("rounds", "kl", "seed"), (0, math.inf)) | {"top_p": (ABOVE_0, 1)}
+        check_limits(self, "", limits)
         check_adapters(self)
         if (self.batch_prompts * self.n) % self.device_responses:
             raise ConfigError(
@@ -143,4 +138,4 @@ class RLConfig:
     @property
     def rate(self) -> float:
         """The learning rate."""
-        return RL_RATES[self.method] if self.learning_rate is None else self.learning_rate
+        return RATES[self.method] if self.learning_rate is None else self.learning_rate

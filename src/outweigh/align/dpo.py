@@ -28,17 +28,30 @@ from outweigh.training.alarms import AlarmCallback
 from outweigh.training.arguments import training_arguments
 from outweigh.training.bar import StepBar
 from outweigh.training.card import POLICY, write_card
-from outweigh.training.checkpoints import check_begun, check_same_training, full_disk_named, identify
+from outweigh.training.checkpoints import (
+    check_begun,
+    check_same_training,
+    full_disk_named,
+    identify,
+    read_record,
+    write_record,
+)
 from outweigh.training.derived import prepared
-from outweigh.training.fit import GUARDED, Rows, check_finite, course, identity, run_training, token_rows
-from outweigh.training.items import Items, check_steps, items_of, objective_of
+from outweigh.training.fit import (
+    GUARDED,
+    Rows,
+    check_finite,
+    check_training,
+    course,
+    identity,
+    run_training,
+    token_rows,
+)
+from outweigh.training.items import Items, check_steps, items_of
 from outweigh.training.method import merged, trainable
 from outweigh.training.objective import Objective
 
 logger = logging.getLogger(__name__)
-
-RATES = {"full": 1e-6, "lora": 1e-5}
-"""Learning rates where none is given: TRL's defaults, not tuned."""
 
 
 class Aligned(NamedTuple):
@@ -68,7 +81,7 @@ def fit_policy(
     """
     check_begun(output, resume, "policy")
     training, items = config.training, items_of(data)
-    objective = objective_of(training, items.columns)
+    objective = check_training(training, items.columns)
     if config.loss == "squared":
         unread = [name for name in ("margin", "flip_rate", "cap") if np.any(items.columns.get(name, 0))]
         if unread:
@@ -79,13 +92,15 @@ def fit_policy(
     weights = [checkpoint_identity(name) for name in (config.backbone, config.reference) if name]
     rewarded = [config.reference is None, config.beta, config.loss, config.averaged]
     own = identity(items, training, f"{weights} {rewarded}")
-    check_same_training(output, own)
+    check_same_training(output, own, "policy")
+    if (output / "policy").exists():
+        return _finished(output, config)
     started = time.monotonic()
     rows = token_rows(items, training, Renderer(tokenizer, config.tokens.template))
     seconds = {"tokens": time.monotonic() - started}
     check_steps(objective, training, len(rows.train))
     args = training_arguments(training, output / "checkpoints", len(rows.train), rows.watch is not None)
-    args.learning_rate = RATES[config.method] if config.learning_rate is None else config.learning_rate
+    args.learning_rate = config.rate
     items, objective, caps = prepared(objective, items, rows.train, training)  # by an encoder, where asked
     trainer, alarms, reference_seconds = _trainer(config, args, items, objective, rows, tokenizer, callbacks)
     identify(output, own)
@@ -100,6 +115,17 @@ def fit_policy(
         "data_sha256": items.key,
     }
     return _saved(trainer, tokenizer, config, items, output, results)
+
+
+def _finished(output: Path, config: DPOConfig) -> Aligned:
+    """The policy that was trained in the output, and what training it was like."""
+    policy = Policy.load(
+        output / "policy",
+        config.tokens,
+        precision=config.precision,
+        trust_remote_code=config.trust_remote_code,
+    )
+    return Aligned(policy, read_record(output))
 
 
 def _trainer(
@@ -164,5 +190,6 @@ def _saved(
                 folder, texts, expected, policy=config.tokens, trust_remote_code=config.trust_remote_code
             )
             write_card(folder, POLICY, config.backbone, results)
+            write_record(output, results)
     trainer.accelerator.wait_for_everyone()
     return Aligned(policy, results)

@@ -1,13 +1,13 @@
 """The audit of a file's labels, put together from votes; it never sees a model."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from outweigh.auditing.metrics import NOISE_METRICS
-from outweigh.auditing.noise import MIN_PAIRS, NoiseEstimate, estimate_noise
+from outweigh.auditing.noise import MIN_PAIRS, NoiseEstimate, estimate_noise, limited_noise
 from outweigh.auditing.strength import preference_strength
 from outweigh.auditing.trust import Trial, Trust, estimate_trust
 from outweigh.auditing.wrong import wrong_probability
@@ -38,22 +38,6 @@ class Audit:
             "wrong_probability": self.wrong_probability,
             "action": action_B,
             **self.metrics,
-        }
-
-    def to_dict(self) -> dict[str, Any]:
-        """What audit.json holds of the whole file; the values of single pairs are in `columns`."""
-        return {
-            "pairs": len(self.strength),
-            "voters": self.voters,
-            "held_out": self.held_out,
-            "contradicted": int((self.strength < 0).sum()),
-            "strength_mean": float(self.strength.mean()),
-            "spread_mean": float(self.spread.mean()),
-            "noise": asdict(self.noise),
-            "noise_by_source": {
-                name: asdict(noise) if noise else None for name, noise in self.noise_by_source.items()
-            },
-            "trust": asdict(self.trust) if self.trust else None,
         }
 
 
@@ -93,7 +77,7 @@ def audit(
         wrong_probability=wrong_probability(votes, noise),
         metrics={name: metric(votes) for name, metric in NOISE_METRICS.items()},
         noise=noise,
-        noise_by_source=_by_source(held_out, group_B, source_B, seed),
+        noise_by_source=_by_source(held_out, group_B, source_B, trial, seed),
         trust=trust,
         voters=len(votes.gap_MB),
         held_out=votes.witness_B is not None or bool(votes.unseen_MB.any()),
@@ -101,14 +85,24 @@ def audit(
 
 
 def _by_source(
-    held_out_B: FloatArray, group_B: IntArray, source_B: NDArray[Any] | None, seed: int
+    held_out_B: FloatArray,
+    group_B: IntArray,
+    source_B: NDArray[Any] | None,
+    trial: Trial | None,
+    seed: int,
 ) -> dict[str, NoiseEstimate | None]:
+    """Each source's noise, limited as that of the whole is: by the flips that were planted in it."""
     if source_B is None:
         return {}
+    found_B = None if trial is None else preference_strength(trial.votes.gap_MB).mean
     names, place_B = np.unique(source_B.astype(str), return_inverse=True)
     result: dict[str, NoiseEstimate | None] = {}
     for number, name in enumerate(names):
         inside = place_B == number
-        enough = inside.sum() >= MIN_PAIRS
-        result[str(name)] = estimate_noise(held_out_B[inside], group_B[inside], seed=seed) if enough else None
+        noise = None
+        if inside.sum() >= MIN_PAIRS:
+            noise = estimate_noise(held_out_B[inside], group_B[inside], seed=seed)
+            if trial is not None and found_B is not None and trial.flipped_B[inside].any():
+                noise = limited_noise(noise, found_B[inside], trial.flipped_B[inside])
+        result[str(name)] = noise
     return result

@@ -102,7 +102,8 @@ def limited_noise(noise: NoiseEstimate, strength_B: FloatArray, flipped_B: BoolA
     wherever the line is drawn. It is near the truth where hardly a right label is that doubtful; where voters
     know nothing it allows one half. Lines are drawn at tenths of the planted flips, each with an upper limit
     of its ratio, so wide that all nine hold at once in 97.5 % of samples (Bonferroni): the least of them is
-    taken. A witness on weak features may claim more wrong labels than strong voters can miss.
+    taken. A witness on weak features may claim more wrong labels than strong voters can miss. The limit is
+    from above alone: where it contradicts the whole interval, the lower end becomes 0.
 
     Source: ours; the bound is that of mutually contaminated samples (Scott et al. 2013, COLT, Classification
     with Asymmetric Label Noise).
@@ -115,8 +116,8 @@ def limited_noise(noise: NoiseEstimate, strength_B: FloatArray, flipped_B: BoolA
     error = np.sqrt((1 - p) / planted + (1 - u) / other)
     most = u / p * np.exp(EACH_LINE * error)
     limit = float((most / (1 + most)).min())
-    rate, low, high = (min(each, limit) for each in (noise.rate, noise.low, noise.high))
-    return replace(noise, rate=rate, low=low, high=high)
+    rate, high = min(noise.rate, limit), min(noise.high, limit)
+    return replace(noise, rate=rate, low=noise.low if noise.low < limit else 0.0, high=high)
 
 
 def _log_likelihoods(center: FloatArray) -> FloatArray:

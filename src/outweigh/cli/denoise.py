@@ -37,22 +37,20 @@ def main(arguments: Sequence[str]) -> None:
     """Parses and repairs."""
     told = parse(Denoise, arguments)
     from outweigh.cli.show import denoise_lines, show
-    from outweigh.steps.denoise import denoise, plan
+    from outweigh.steps.denoise import denoise
     from outweigh.steps.record import check_apart
 
     policy = None if told.policy == "auto" else told.policy
     options = None if told.options == RepairOptions() else told.options  # then the audit's
-    if told.common.dry_run:
-        check_apart(told.out, told.data)
-        counts = plan(told.data, audit=told.audit, policy=policy, options=options)
-        return show(told.common, counts, [*denoise_lines(counts), f"Would write {told.out}."])
+    check_apart(told.out, told.data)
     counts = denoise(
         told.data,
         audit=told.audit,
-        out=told.out,
+        out=None if told.common.dry_run else told.out,
         policy=policy,
         options=options,
         peer=told.peer,
         margin_is_signed=told.margin_is_signed,
     )
-    show(told.common, counts, [*denoise_lines(counts), f"{counts['written']:,} rows are in {told.out}."])
+    end = "would go to" if told.common.dry_run else "are in"
+    show(told.common, counts, [*denoise_lines(counts), f"{counts['written']:,} rows {end} {told.out}."])

@@ -45,10 +45,8 @@ def _cpu_flags() -> frozenset[str]:
 
 
 def default_device() -> torch.device:
-    """The first accelerator of this machine, else its CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps") if torch.backends.mps.is_available() else torch.device("cpu")
+    """The first CUDA device, else the CPU: Apple's GPU has no float64, in which rewards are handed out."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 class _Float32Head:

@@ -153,8 +153,13 @@ def vote_flip_rate(chosen: Tensor, rejected: Tensor, equal: Tensor, *, prior: fl
         flip_rate = (votes_rejected + votes_equal / 2 + prior) / (votes + 2 prior)
 
     A prior of 0.5 a side is Jeffreys'; without one, three votes of three would claim certainty.
+
+    Raises:
+        ConfigError: the prior is below 0.
     Source: reconstructed.
     """
+    if not prior >= 0:
+        raise ConfigError(f"flip_rate from 'votes', prior: got {prior}, want 0 or more.")
     against = rejected + equal / 2
     return ((against + prior) / (chosen + rejected + equal + 2 * prior)).clamp(max=LARGEST_FLIP_RATE)
 

@@ -15,7 +15,8 @@ class AuditConfig:
     votes: VoteConfig = field(default_factory=VoteConfig)
     """The ensemble."""
     policy: str = "auto"
-    """What to recommend where the audit is trusted; auto: what was measured best (flip)."""
+    """What to recommend. auto: where the audit is trusted what was measured best (flip), else keep; a policy
+    that is named is taken whatever the audit finds."""
     repair: RepairOptions = field(default_factory=RepairOptions)
     """What the policies leave open."""
     trust: bool = True

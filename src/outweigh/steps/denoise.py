@@ -22,13 +22,14 @@ def denoise(
     data: Data,
     *,
     audit: str | Path,
-    out: str | Path,
+    out: str | Path | None,
     policy: str | None = None,
     options: RepairOptions | None = None,
     peer: str | None = None,
     margin_is_signed: bool = False,
 ) -> dict[str, Any]:
-    """What was done to how many pairs; the rows go to `out`, those of audited pairs alone.
+    """What was done to how many pairs; the rows go to `out`, those of audited pairs alone. With None nothing
+    is written.
 
     `policy` and `options` None take what the audit recommends. With `peer` the rows are those that this
     trainer reads.
@@ -39,11 +40,14 @@ def denoise(
     """
     if peer is not None and peer not in PEER_ROWS:
         raise ConfigError(f"for: got {peer!r}, want one of {', '.join(PEER_ROWS)}.")
-    check_apart(Path(out), data)
+    if out is not None:
+        check_apart(Path(out), data)
     policy, values, found = _decided(data, Path(audit), policy, options)
     counts = RowCounts()
     rows = _repaired(data, values, found, counts, margin_is_signed)
-    written = write_rows(out, map(PEER_ROWS[peer], rows) if peer else rows)
+    if peer is not None:
+        rows = map(PEER_ROWS[peer], rows)
+    written = sum(1 for _ in rows) if out is None else write_rows(out, rows)
     return {
         "policy": policy,
         "actions": counts.actions,
@@ -53,21 +57,6 @@ def denoise(
         "flip_rates_zeroed": counts.flip_rates_zeroed,
         "ignored_by_peer": list(IGNORED_BY[peer]) if peer else [],
     }
-
-
-def plan(
-    data: Data, *, audit: str | Path, policy: str | None = None, options: RepairOptions | None = None
-) -> dict[str, Any]:
-    """What `denoise` would do to how many pairs; nothing is written.
-
-    Raises:
-        DataError: there is no audit, or it is of other data.
-        ConfigError: no such policy.
-    """
-    policy, _, found = _decided(data, Path(audit), policy, options)
-    names, counts = np.unique(found.action, return_counts=True)
-    actions = dict(zip(names.tolist(), counts.tolist(), strict=True))
-    return {"policy": policy, "actions": actions, "margins_zeroed": 0, "ignored_by_peer": []}
 
 
 def _decided(

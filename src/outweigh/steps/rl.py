@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,8 @@ from outweigh.steps.record import as_json, headed, peak_memory, sources, write_j
 from outweigh.steps.rounds import Round, Rounds, set_by_rounds, train_config
 from outweigh.training.checkpoints import full_disk_named
 from outweigh.training.config import TrainConfig
-from outweigh.training.items import asked_columns, check_fits, items_of, objective_of
+from outweigh.training.fit import checked
+from outweigh.training.items import asked_columns
 
 
 @alone
@@ -67,7 +68,7 @@ def align_rl(
     config, out = config or RLConfig(), Path(out)
     _check_can_begin(config, out)
     _check_meta(config, reward, pairs, str(reward_model))
-    learned = None if pairs is None else _learned(pairs, reward or TrainConfig(), on_bad_rows)
+    learned = None if pairs is None else _learned(pairs, reward or TrainConfig(), reward_model, on_bad_rows)
     first = load_scorer(reward_model, server)
     prompts, followed, bad = _parted(data, eval, config, on_bad_rows)
     about = {"prompts": len(prompts), "followed": len(followed), "bad_rows": bad, "files": sources(data)}
@@ -177,11 +178,11 @@ def _check_meta(config: RLConfig, reward: TrainConfig | None, pairs: Data | None
         )
 
 
-def _learned(pairs: Data, reward: TrainConfig, on_bad_rows: OnBadRows) -> PairSet:
+def _learned(pairs: Data, reward: TrainConfig, reward_model: str | Path, on_bad_rows: OnBadRows) -> PairSet:
     """The pairs that MetaRM trains on, once its training can take them."""
     found = read_pairs(pairs, on_bad_rows=on_bad_rows, keep=asked_columns(reward))
-    check_fits(found, reward)
-    objective_of(reward, items_of(found).columns)
+    by_rounds = replace(reward.meta, data="what the policy says")
+    checked(found, replace(reward, backbone=str(reward_model), meta=by_rounds))
     return found
 
 

@@ -79,7 +79,8 @@ class Rounds:
         return self.out / (f"round_{number}" if number else "start")
 
     def _trained(self, number: int, before: Path | None) -> list[dict[str, float]]:
-        scorer = self.first if before is None else load_scorer(self.reward_model)
+        is_first = before is None or self.pairs is None  # MetaRM has made others
+        scorer = self.first if is_first else load_scorer(self.reward_model)
         level = float(scorer.score_texts(self._said(0)).mean())
         return train_round(
             self.prompts,

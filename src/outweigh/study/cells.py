@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 import time
@@ -30,6 +29,8 @@ from outweigh.study.config import Cell, Study
 from outweigh.study.pairs import CHANGED, change_pairs, held_out_pairs, write_pairs
 from outweigh.training.config import TrainConfig
 from outweigh.training.workers import worker_processes
+
+WORK = "work"  # below the study's folder: what cells under way need
 
 
 def run_cells(
@@ -111,8 +112,8 @@ def run_cell(study: Study, cell: Cell, out: Path) -> dict[str, Any] | OutweighEr
 @contextmanager
 def _folder(study: Study, cell: Cell, out: Path) -> Iterator[Path]:
     """A folder of the cell's own, gone afterwards."""
-    (out / "work").mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out / "work", prefix=f"{_digest(study, cell)}-") as work:
+    (out / WORK).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out / WORK, prefix=f"{_digest(study, cell)}-") as work:
         yield Path(work)
 
 
@@ -127,12 +128,12 @@ def _found_by(study: Study, cell: Cell, out: Path, work: Path) -> dict[str, Any]
         with clock("denoise"):
             found["actions"] = change_pairs(audited, changes, cell.seed, work)
         pairs = work / CHANGED
+    config = study.training(cell.method, seed=cell.seed, data=cell.data)
     with clock("training"):
-        trained = train(
-            pairs, out=work / "run", config=study.training(cell.method, seed=cell.seed, data=cell.data)
-        )
+        trained = train(pairs, out=work / "run", config=config)
     with clock("scoring"):
-        chosen, rejected = RewardModel.load(work / "run" / "model").score_pairs(held_out_pairs(files))
+        model = RewardModel.load(work / "run" / "model", trust_remote_code=config.trust_remote_code)
+        chosen, rejected = model.score_pairs(held_out_pairs(files))
     return {
         "cell": cell._asdict(),
         "gap": [round(float(each), 6) for each in chosen - rejected],
@@ -147,18 +148,16 @@ def _audited(study: Study, cell: Cell, out: Path, pairs: Path) -> dict[str, Any]
     folder = out / "audits" / _hashed(_of_audit(study, cell))
     done = folder / "done.json"
     if not done.exists():
-        own = folder.with_name(f"{folder.name}-{os.getpid()}")
-        shutil.rmtree(own, ignore_errors=True)
-        own.mkdir(parents=True)
+        own = pairs.with_name("audit")  # in the cell's folder, so that what fails is gone with it
+        own.mkdir()
         shutil.copy(pairs, own / "pairs.jsonl")
         began = time.monotonic()
         training = study.training(study.baseline, seed=cell.seed, data=cell.data)
         audit(own / "pairs.jsonl", out=own, config=study.auditing(seed=cell.seed), training=training)
         (own / "done.json").write_text(json.dumps({"seconds": time.monotonic() - began}))
-        try:
+        folder.parent.mkdir(exist_ok=True)
+        with suppress(OSError):  # another job was first: its audit is the same
             own.rename(folder)
-        except OSError:  # another job was first: its audit is the same
-            shutil.rmtree(own, ignore_errors=True)
     return {
         "folder": folder,
         "pairs": folder / "pairs.jsonl",

@@ -1,5 +1,6 @@
 """`outweigh study`: every cell, then the table and the figure of those that ended well."""
 
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import cache
@@ -10,19 +11,20 @@ from outweigh.data.fields import OPTIONAL
 from outweigh.data.pairs import read_pairs
 from outweigh.data.writing import replaced_whole
 from outweigh.errors import ConfigError, DataError, OutweighError, TrainingError
+from outweigh.steps.lock import alone
 from outweigh.steps.record import headed, write_json
-from outweigh.study.cells import run_cells
+from outweigh.study.cells import WORK, run_cells
 from outweigh.study.config import Cell, Changes, Study, read_study
 from outweigh.study.plot import draw_gains
 from outweigh.study.table import markdown, study_lines
 from outweigh.training.arguments import training_arguments
-from outweigh.training.contrast import check_contrast
-from outweigh.training.items import asked_columns, objective_of
-from outweigh.training.tokenwise import check_tokens
+from outweigh.training.fit import check_training
+from outweigh.training.items import asked_columns
 
 Told = Callable[[Cell, dict[str, Any] | OutweighError, bool], None]
 
 
+@alone
 def run_study(
     study: str | Path | Study, *, out: str | Path, jobs: int = 1, told: Told | None = None
 ) -> dict[str, Any]:
@@ -40,6 +42,7 @@ def run_study(
     check_study(study)  # before an hour has passed
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(out / WORK, ignore_errors=True)  # of cells that a kill has ended
     found: dict[Cell, dict[str, Any]] = {}
     failed: dict[Cell, OutweighError] = {}
     try:
@@ -93,9 +96,7 @@ def _check(study: Study, method: str, columns: Callable[[str, tuple[str, ...]], 
         else:
             known = [frozenset({*asked, *OPTIONAL})]
         for each in known:
-            objective_of(training, each)
-        check_contrast(training)
-        check_tokens(training)
+            check_training(training, each)
         training_arguments(training, Path("unused"), training.batch_pairs, training.validation > 0)
     except (ConfigError, DataError) as error:
         raise ConfigError(f"methods {method}: {error}") from None

@@ -232,23 +232,25 @@ class AlarmCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         self.watch.pad_token = kwargs["model"].config.pad_token_id
-        # those before a resume: without them the third would be taken for the first
-        self.watch.evaluations = [each for each in state.log_history if "eval_log_loss" in each]
-        self._sound(state, control)
+        self._sound(0, control)
+        for logs in state.log_history:  # those before a resume
+            self._see(logs, int(logs["step"]), control)
 
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        logs: dict[str, float] = kwargs["logs"]
+        self._see(kwargs["logs"], state.global_step, control)
+
+    def _see(self, logs: Mapping[str, float], step: int, control: TrainerControl) -> None:
         if "eval_log_loss" in logs:
             self.watch.evaluations.append(logs)
         elif "loss" in logs:
             self.watch.logs.append(logs)
-        self._sound(state, control)
+        self._sound(step, control)
 
-    def _sound(self, state: TrainerState, control: TrainerControl) -> None:
+    def _sound(self, step: int, control: TrainerControl) -> None:
         for name, alarm in ALARMS.items():
             if name not in (*self.fired, *self.silent) and (cause := alarm.cause(self.watch)):
-                self.fired[name] = {"cause": cause, "remedy": alarm.remedy, "step": state.global_step}
-                logger.warning("Alarm %s at step %d: %s. %s", name, state.global_step, cause, alarm.remedy)
+                self.fired[name] = {"cause": cause, "remedy": alarm.remedy, "step": step}
+                logger.warning("Alarm %s at step %d: %s. %s", name, step, cause, alarm.remedy)
                 control.should_training_stop |= self.stop

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from transformers import Trainer
 from transformers.trainer_utils import rotate_checkpoints
 
-from outweigh.data.writing import replaced_whole
+from outweigh.data.writing import json_value, replaced_whole
 from outweigh.errors import TrainingError
 from outweigh.models.loading import quiet
 
@@ -77,6 +77,19 @@ def newest_whole(output: Path) -> Path | None:
     return None
 
 
+def write_record(output: Path, results: dict[str, Any]) -> None:
+    """Nothing; what training was like lies in `output`. It is written before what was made, which says that
+    all is done."""
+    with replaced_whole(output / RECORD) as record:
+        record.write(json.dumps(results, indent=1, default=json_value).encode())
+
+
+def read_record(output: Path) -> dict[str, Any]:
+    """What the finished training there was like."""
+    found: dict[str, Any] = json.loads((output / RECORD).read_text(encoding="utf-8"))
+    return found
+
+
 def check_begun(output: Path, resume: bool, made: str = "model") -> None:
     """Nothing, if no training has begun in `output`, or the one that has is to be gone on with; `made` is
     what it leaves there.
@@ -93,14 +106,14 @@ def check_begun(output: Path, resume: bool, made: str = "model") -> None:
         )
 
 
-def check_same_training(output: Path, identity: str) -> None:
-    """Nothing, if what has begun in `output` has this identity, or nothing has.
+def check_same_training(output: Path, identity: str, made: str) -> None:
+    """Nothing, if what has begun in `output` has this identity, or nothing has; `made` is as above.
 
     Raises:
         TrainingError: what has begun there has another.
     """
     file = output / "checkpoints" / IDENTITY
-    begun = (output / "model").exists() or any(file.parent.glob("checkpoint-*"))
+    begun = (output / made).exists() or any(file.parent.glob("checkpoint-*"))
     if begun and not (file.exists() and file.read_text() == identity):
         raise TrainingError(
             f"{output}: holds a training on other data, from other weights or with other settings. Give "

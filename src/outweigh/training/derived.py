@@ -13,7 +13,7 @@ from outweigh.data.records import Text
 from outweigh.errors import ConfigError
 from outweigh.models.config import DEPTH
 from outweigh.models.features import Encoder, text_vectors
-from outweigh.objectives.sources import COLUMN, LIMITS, LIVE, Bound
+from outweigh.objectives.sources import COLUMN, LIMITS, LIVE, SOURCES, Bound
 from outweigh.training.config import SimilarityConfig, TrainConfig
 from outweigh.training.items import Items
 from outweigh.training.objective import Objective
@@ -126,20 +126,21 @@ def fitted(objective: Objective, columns: Mapping[str, Tensor]) -> Objective:
 
 
 def check_columns(objective: Objective, columns: Mapping[str, Tensor]) -> None:
-    """Nothing, once a column that is taken for an argument of the loss has what that may be.
+    """Nothing, once what is made of columns for an argument of the loss is what that may be.
 
     Raises:
-        ConfigError: a pair's value is out of its range.
+        ConfigError: a pair's value is out of its range, or NaN.
     """
-    for key, (lowest, highest) in LIMITS.items():
-        source = getattr(objective, key)
-        if isinstance(source, Bound) and source.name == COLUMN:
+    for key in SOURCES:
+        source, (lowest, highest) = getattr(objective, key), LIMITS.get(key, (-np.inf, np.inf))
+        if isinstance(source, Bound) and not {*source.needs} & {*LIVE}:
             value_B = source(columns)
             wrong = ~((lowest <= value_B) & (value_B <= highest))
-            if wrong.any():
+            if wrong.any() and (key != "cap" or source.name == COLUMN):  # others are told with their inputs
                 place = int(wrong.nonzero()[0])
+                whence = f"column {source.needs[0]!r}" if source.name == COLUMN else repr(source.name)
                 raise ConfigError(
-                    f"{key} from column {source.needs[0]!r}: got {value_B[place].item():.4g} at pair "
+                    f"{key} from {whence}: got {value_B[place].item():.4g} at pair "
                     f"{columns['item'][place].item()} (0-based), want {lowest:g} to {highest:g}."
                 )
 

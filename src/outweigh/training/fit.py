@@ -5,7 +5,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, fields
 from functools import partial
 from itertools import islice
@@ -14,14 +14,13 @@ from typing import Any, NamedTuple
 
 import datasets
 import numpy as np
-from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback, set_seed
+from transformers import PrinterCallback, TrainerCallback, set_seed
 
 from outweigh.data.cache import appearing_whole
 from outweigh.data.files import content_hash
 from outweigh.data.records import Text
 from outweigh.data.rendering import Renderer
 from outweigh.data.tokens import TokenCounts, tokenise
-from outweigh.data.writing import json_value, replaced_whole
 from outweigh.errors import TrainingError
 from outweigh.models.features import checkpoint_identity
 from outweigh.models.guard import check_reload
@@ -33,12 +32,13 @@ from outweigh.training.arguments import training_arguments
 from outweigh.training.bar import StepBar
 from outweigh.training.card import REWARD_MODEL, write_card
 from outweigh.training.checkpoints import (
-    RECORD,
     check_begun,
     check_same_training,
     full_disk_named,
     identify,
     newest_whole,
+    read_record,
+    write_record,
 )
 from outweigh.training.config import TrainConfig, check_unread
 from outweigh.training.contrast import add_prototypes, check_contrast, contrast_of, without_prototypes
@@ -47,6 +47,7 @@ from outweigh.training.items import Data, Items, check_fits, check_steps, items_
 from outweigh.training.meta import meta_step
 from outweigh.training.method import learning_rate, merged, trainable
 from outweigh.training.objective import Objective
+from outweigh.training.patience import Patience
 from outweigh.training.tokenwise import check_tokens
 from outweigh.training.trainer import PairTrainer
 
@@ -94,7 +95,7 @@ def fit(
     tokenizer = load_tokenizer(config.backbone, trust_remote_code=config.trust_remote_code)
     base = checkpoint_identity(config.backbone)
     own = identity(items, config, base)
-    check_same_training(output, own)
+    check_same_training(output, own, "model")
     if (output / "model").exists():
         return _finished(output, config)
     started = time.monotonic()
@@ -142,15 +143,23 @@ def checked(data: Data, config: TrainConfig) -> tuple[Items, Objective]:
     Raises:
         ConfigError, DataError: as `fit`.
     """
+    items = items_of(data)
+    check_fits(data, config)
+    return items, check_training(config, items.columns)
+
+
+def check_training(config: TrainConfig, columns: Collection[str]) -> Objective:
+    """The configured loss, bound to the data's columns, once the configuration fits itself.
+
+    Raises:
+        ConfigError: it does not, or a column is missing.
+    """
     if config.meta.data is None:
         options = [each.name for each in fields(config.meta)]
         check_unread(config.meta, "meta ", options, "without meta.data, a file of responses.")
-    items = items_of(data)
-    check_fits(data, config)
     check_contrast(config)
-    objective = objective_of(config, items.columns)
     check_tokens(config)
-    return items, objective
+    return objective_of(config, columns)
 
 
 def identity(items: Items, config: TrainConfig, base: str) -> str:
@@ -169,7 +178,7 @@ def _finished(output: Path, config: TrainConfig) -> Trained:
     model = RewardModel.load(
         output / "model", precision=config.precision, trust_remote_code=config.trust_remote_code
     )
-    return Trained(model, json.loads((output / RECORD).read_text(encoding="utf-8")))
+    return Trained(model, read_record(output))
 
 
 def _model(config: TrainConfig, tokenizer: Any) -> tuple[Any, float]:
@@ -233,7 +242,7 @@ def run_training(trainer: PairTrainer, config: TrainConfig, resume: bool) -> Non
     """Trains, from the newest whole checkpoint where there is one to resume, and takes the best weights."""
     trainer.remove_callback(PrinterCallback)
     if config.patience is not None and trainer.eval_dataset is not None:
-        trainer.add_callback(EarlyStoppingCallback(config.patience))
+        trainer.add_callback(Patience(config.patience))
     checkpoint = newest_whole(Path(str(trainer.args.output_dir))) if resume else None
     if checkpoint:
         logger.warning("Resuming from %s.", checkpoint)
@@ -284,7 +293,6 @@ def _saved(
                     folder, texts[:GUARDED], rewards[:GUARDED], trust_remote_code=config.trust_remote_code
                 )
             write_card(folder, REWARD_MODEL, config.backbone, results)
-            with replaced_whole(output / RECORD) as record:  # before the model, which says that all is done
-                record.write(json.dumps(results, indent=1, default=json_value).encode())
+            write_record(output, results)
     trainer.accelerator.wait_for_everyone()
     return Trained(reward_model, results)

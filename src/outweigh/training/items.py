@@ -1,6 +1,7 @@
 """Pairs or rankings -> what a training run needs of them."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from outweigh.data.records import Ranking
 from outweigh.data.split import hold_out
 from outweigh.data.tokens import Item
 from outweigh.errors import ConfigError, DataError
+from outweigh.objectives.listwise import MOST_TIED
 from outweigh.objectives.sources import AUXILIARY, COLUMN, DERIVED, LIVE, SOURCES, Bound, bind, named
 from outweigh.training.config import TrainConfig
 from outweigh.training.objective import Objective
@@ -126,7 +128,7 @@ def check_fits(data: Data, config: TrainConfig) -> None:
 
     Raises:
         ConfigError: the objective is for the other kind of data.
-        DataError: all responses of a row share one rank.
+        DataError: all responses of a row share one rank, or too many do.
     """
     if isinstance(data, PairSet | Items):
         if config.objective == "listwise":
@@ -137,6 +139,11 @@ def check_fits(data: Data, config: TrainConfig) -> None:
     for ranking in data:
         if len(set(ranking.ranks)) < 2:
             raise DataError(f"{ranking.origin}: all responses share one rank, want two. Drop the row.")
+        if (tied := max(Counter(ranking.ranks).values())) > MOST_TIED:
+            raise DataError(
+                f"{ranking.origin}: {tied} responses share one rank, want {MOST_TIED} at most. Drop the row, "
+                "or train with objective pairs, which drops ties."
+            )
 
 
 def check_steps(objective: Objective, config: TrainConfig, pairs: int) -> None:

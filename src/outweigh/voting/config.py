@@ -1,5 +1,6 @@
 """Who votes, and how. Imports nothing heavy: --help reads it."""
 
+import math
 from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Literal
@@ -7,7 +8,7 @@ from typing import Literal
 from outweigh.data.config import TokenConfig
 from outweigh.errors import ConfigError
 from outweigh.models.config import DEPTH
-from outweigh.training.config import check_unread
+from outweigh.training.config import ABOVE_0, check_limits, check_unread
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,16 +34,12 @@ class ProbeConfig:
     together they find more (docs/measurements.md). How many are wrong the first say, of labels unseen."""
 
     def __post_init__(self) -> None:
-        if self.kind not in ("mlp", "linear"):
-            raise ConfigError(f"probes kind: got {self.kind!r}, want mlp or linear.")
-        for name in ("models", "width", "epochs", "batch_pairs"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"probes {name}: got {getattr(self, name)}, want at least 1.")
-        if not self.learning_rate > 0 or not self.weight_decay >= 0:
-            raise ConfigError(
-                f"probes: got learning_rate {self.learning_rate} and weight_decay {self.weight_decay}, "
-                "want more than 0, and at least 0."
-            )
+        whole = dict.fromkeys(("models", "width", "epochs", "batch_pairs"), (1, math.inf))
+        check_limits(
+            self,
+            "probes ",
+            {**whole, "learning_rate": (ABOVE_0, math.inf), "weight_decay": (0, math.inf)},
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,12 +75,9 @@ class VoteConfig:
     """Length and rendering of the texts that the probes read."""
 
     def __post_init__(self) -> None:
+        whole = dict.fromkeys(("trainings", "jobs"), (1, math.inf))
+        check_limits(self, "votes ", {**whole, "depth": (ABOVE_0, 1), "folds": (2, math.inf)})
         self._check_read()
-        if not 0 < self.depth <= 1:
-            raise ConfigError(f"votes depth: got {self.depth}, want above 0, and 1, all layers, at most.")
-        for name in ("trainings", "jobs"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"votes {name}: got {getattr(self, name)}, want at least 1.")
         if self.witness_votes and (self.method == "probes" or self.vote == "out-of-fold" or self.voters):
             raise ConfigError(
                 "votes witness_votes: got no full voters that vote in-sample, beside whom the probes could. "

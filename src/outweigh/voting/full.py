@@ -142,7 +142,11 @@ def _train_voter(pairs: PairSet, voter: _Voter) -> None:
 
 def _gaps(pairs: PairSet, voter: _Voter) -> FloatArray:
     """Of the pairs that it judges, positive where it sides with the labels that it was given."""
-    model = RewardModel.load(voter.place / "model", precision=voter.config.precision)
+    model = RewardModel.load(
+        voter.place / "model",
+        precision=voter.config.precision,
+        trust_remote_code=voter.config.trust_remote_code,
+    )
     chosen, rejected = model.score_pairs(pairs.select(voter.judges))
     gap: FloatArray = np.where(voter.swapped_B[voter.judges], rejected - chosen, chosen - rejected)
     return gap
