@@ -23,7 +23,7 @@ class DataError(OutweighError, ValueError):
     """A file, a row or a column is not what it should be."""
 
 
-class ConfigError(OutweighError, ValueError):
+class ConfigError(OutweighError):
     """An option is unknown, out of range, or does not go with another."""
 
 

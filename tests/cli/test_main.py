@@ -1,6 +1,7 @@
 """The command line as a user meets it: exit codes, messages without a stack trace, how options are set."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -225,6 +226,35 @@ def test_absent_data_and_models_are_named(capsys, tmp_path):
     assert code == 2 and "no config.json" in err
 
 
+def test_what_was_meant_is_said_of_models_and_kinds_of_alignment(capsys, tmp_path):
+    path, out = written(tmp_path, GOOD), tmp_path / "out.jsonl"
+    (tmp_path / "run" / "model").mkdir(parents=True)
+    (tmp_path / "run" / "model" / "config.json").write_text("{}")
+    for arguments, meant in (
+        (("score", tmp_path / "run", path, "--out", out), f"Did you mean {tmp_path / 'run' / 'model'}?"),
+        (("score", "localhost:9/v1", path, "--out", out), "Did you mean http://localhost:9/v1?"),
+        (("score", "http:///get_reward", path, "--out", out), "names no host"),
+        (("score", f"uwo:{tmp_path},", path, "--out", out), "names no model beside a comma"),
+        (("score", "uwo(nan):a,b", path, "--out", out), "want the penalty of uwo"),
+        (("align", "foo", path, "--out", out), "got foo, want dpo or rl first"),
+        (("align",), "got nothing, want dpo or rl first"),
+        (("judge", path, "--by", "gold", "--prices", "-1", "2"), "want two numbers of 0 or more"),
+        (("denoise", path, "--audit", out, "--out", out, "--smooth-band", "nan"), "smooth_band: got nan"),
+    ):
+        code, _, err = said(capsys, *arguments)
+        assert code == 2 and meant in err.replace("\n", " "), err
+
+
+@pytest.mark.parametrize("told", ["--help", "--version", "train --help"])
+def test_a_reader_that_has_gone_is_no_fault(told):
+    read, write = os.pipe()
+    os.close(read)
+    program = [sys.executable, "-m", "outweigh", *told.split()]
+    done = subprocess.run(program, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert done.returncode == 0 and not done.stderr
+
+
 def test_a_language_model_is_no_reward_model(capsys, tmp_path, tiny_llama):
     code, _, err = said(capsys, "score", tiny_llama, written(tmp_path, GOOD), "--out", tmp_path / "s.jsonl")
     assert code == 2
@@ -265,6 +295,21 @@ def test_a_dry_run_says_what_it_would_cost_and_writes_nothing(capsys, tmp_path, 
         ("generate", ["--policy", "smollm2"], "is what is read"),
         ("select", [], "is what is read"),
         ("denoise", ["--audit", "nowhere"], "is what is read"),
+        ("train", ["--eval", "no.jsonl"], "no.jsonl"),
+        ("train", ["--meta.data", "no.jsonl"], "no.jsonl"),
+        ("train", ["--beside", "nowhere"], "nowhere/results.json holds no results"),
+        ("train", ["--schedule", "wobbly"], "wobbly"),
+        ("train", ["--trainer", "{foo: 1}"], "foo"),
+        ("train", ["--device-pairs", "7"], "want a multiple of device_pairs"),
+        ("train", ["--tokens.max-tokens", "0"], "max_tokens: got 0, want at least 8"),
+        ("train", ["--epochs", "1e400"], "epochs: got inf, want more than 0"),
+        ("train", ["--seed", "4294967296"], "seed: got 4294967296"),
+        ("run", ["--held-out", "nan"], "held_out: got nan"),
+        ("run", ["--eval", "no.jsonl"], "no.jsonl"),
+        ("audit", ["--votes.tokens.max-tokens", "-5"], "max_tokens: got -5, want at least 8"),
+        ("align", ["--reference", "./nowhere"], "nowhere: no such folder"),
+        ("align", ["--eval", "no.jsonl"], "no.jsonl"),
+        ("align rl", ["--reward-model", "./nowhere"], "nowhere: no such folder"),
     ],
 )
 def test_a_dry_run_refuses_what_the_run_would_refuse(verb, flags, refused, capsys, tmp_path, monkeypatch):
@@ -273,7 +318,7 @@ def test_a_dry_run_refuses_what_the_run_would_refuse(verb, flags, refused, capsy
     out = path if refused == "is what is read" else tmp_path / "out"
     model = ["minilm"] if verb in ("score", "select") else []
     kind = ["dpo"] if verb == "align" else []
-    code, _, err = said(capsys, verb, *kind, *model, path, "--out", out, *flags, "--dry-run")
+    code, _, err = said(capsys, *verb.split(), *kind, *model, path, "--out", out, *flags, "--dry-run")
     assert code == 2 and refused in err.replace("\n", " "), err
     assert not (tmp_path / "out").exists()
 

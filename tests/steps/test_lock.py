@@ -94,3 +94,9 @@ def test_of_a_run_that_wrote_nothing_no_folder_is_left(tmp_path):
     assert not (tmp_path / "new").exists()
     (tmp_path / "old").mkdir()
     assert step(out=tmp_path / "old") == [] and (tmp_path / "old").exists()
+
+
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / "file").write_text("rows")
+    with pytest.raises(ConfigError, match=r"file: is a file\. Name a folder"):
+        step(out=tmp_path / "file")

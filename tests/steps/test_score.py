@@ -214,3 +214,11 @@ def test_a_server_that_takes_no_text_at_all_is_no_data_that_is_bad(server, tmp_p
     with pytest.raises(ServerError, match=r"answers 422.* It took none of the first 32 texts"):
         outweigh.score(url, pairs(2000), out=tmp_path / "scored.jsonl", on_bad_rows="skip")
     assert len(server.asked) < 500 and not list(tmp_path.iterdir())  # what was under way; else 4,250
+
+
+def test_a_file_that_is_there_is_not_written_over(model, tmp_path):
+    out = tmp_path / "out.jsonl"
+    out.write_text("somebody's\n")
+    with pytest.raises(ConfigError, match=r"out\.jsonl: is there already\. Name another file"):
+        outweigh.score(model, pairs(2), out=out)
+    assert out.read_text() == "somebody's\n"

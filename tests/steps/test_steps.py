@@ -4,6 +4,7 @@ import gzip
 import json
 import random
 import re
+import shutil
 from dataclasses import replace
 
 import datasets
@@ -15,7 +16,7 @@ import outweigh
 from outweigh.data.config import TokenConfig
 from outweigh.data.pairs import PairSet
 from outweigh.denoising.policies import RepairOptions
-from outweigh.errors import ConfigError, DataError, TrainingError
+from outweigh.errors import ConfigError, DataError, ModelError, TrainingError
 from outweigh.metrics.detection import auroc
 from outweigh.report.tables import TABLES
 from outweigh.steps.config import AuditConfig, RunConfig
@@ -271,6 +272,60 @@ def test_where_labels_are_kept_the_plain_model_is_the_outcome_also_after_a_stop(
     assert (tmp_path / "model" / "model.safetensors").stat().st_mtime_ns == before
     assert not (tmp_path / "plain").exists()
     assert again["evaluation"]["plain"].accuracy == results["evaluation"]["plain"].accuracy
+
+
+def test_a_run_whose_audit_was_damaged_audits_again_when_it_is_resumed(
+    pairs_file, tiny_bert, tmp_path, caplog
+):
+    audit = audit_config(tiny_bert, policy="flip", repair=RepairOptions(fraction=0.1))
+    config = RunConfig(audit=audit, train=train_config(tiny_bert))
+    first = outweigh.run(pairs_file, out=tmp_path, config=config)
+    (tmp_path / "results.json").unlink()  # as a kill before the end leaves it
+    strength, whole = tmp_path / "strength.parquet", pq.read_table(tmp_path / "strength.parquet")
+    strength.write_bytes(strength.read_bytes()[:100])
+    again = outweigh.run(pairs_file, out=tmp_path, config=config, resume=True)
+    assert "The audit is done again" in caplog.text
+    np.testing.assert_allclose(pq.read_table(strength)["strength"], whole["strength"], atol=1e-5)
+    assert again["denoise"] == first["denoise"]
+
+
+def test_a_run_asks_for_its_voters_and_its_grade_before_it_trains(
+    pairs_file, tiny_bert, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("outweigh.steps.run.fit", lambda *_, **__: pytest.fail("trained"))
+    audit, train = audit_config(tiny_bert, policy="keep", trust=False), train_config(tiny_bert)
+    elsewhere = replace(audit, votes=replace(audit.votes, backbone=str(tmp_path / "nowhere")))
+    given = replace(audit, votes=VoteConfig(voters=(str(tmp_path / "nowhere"),)))
+    for votes in (elsewhere, given):
+        with pytest.raises(ModelError, match="nowhere: no such folder"):
+            outweigh.run(pairs_file, out=tmp_path / "run", config=RunConfig(audit=votes, train=train))
+    graded = RunConfig(audit=audit, train=train, grade="source")
+    with pytest.raises(ConfigError, match="grade 'source': the column holds no numbers"):
+        outweigh.run(pairs_file, out=tmp_path / "run", config=graded)
+
+
+def test_a_folder_of_another_verb_is_left_as_it_is(audited, pairs_file, tiny_bert):
+    before = (audited[0] / "run.yaml").read_text()
+    with pytest.raises(ConfigError, match=r"holds what outweigh audit made\. Choose another folder"):
+        outweigh.train(pairs_file, out=audited[0], config=train_config(tiny_bert))
+    assert (audited[0] / "run.yaml").read_text() == before
+
+
+def test_an_audit_whose_parts_are_not_of_one_another_is_none(audited, pairs_file, tmp_path):
+    shutil.copytree(audited[0], tmp_path / "mixed")
+    table = pq.read_table(tmp_path / "mixed/strength.parquet")
+    pq.write_table(table.take(list(range(len(table)))[::-1]), tmp_path / "mixed/strength.parquet")
+    with pytest.raises(DataError, match=r"no whole audit \(strength.parquet is not the one of audit.json\)"):
+        outweigh.denoise(pairs_file, audit=tmp_path / "mixed", out=tmp_path / "clean.jsonl")
+    (tmp_path / "mixed/audit.json").write_text("{}")
+    with pytest.raises(DataError, match="no whole audit"):
+        outweigh.denoise(pairs_file, audit=tmp_path / "mixed", out=tmp_path / "clean.jsonl")
+    with pytest.raises(ConfigError, match="policy drop: drops all 180 pairs"):
+        options = RepairOptions(fraction=1.0)
+        outweigh.denoise(
+            pairs_file, audit=audited[0], out=tmp_path / "c.jsonl", policy="drop", options=options
+        )
+    assert not (tmp_path / "c.jsonl").exists()
 
 
 def test_a_run_goes_on_with_its_own_data_and_settings_alone(pairs_file, tiny_bert, tmp_path):

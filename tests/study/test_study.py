@@ -270,6 +270,9 @@ def test_holm_is_its_steps():
             "audit, votes, method: got 'guess', want one of auto, probes",
         ),
         ({"methods": None}, "want a mapping methods"),
+        ({"methods": {1: {}}}, "1: is no name of data or a method. Put it in quotes"),
+        ({"seeds": [0, 1, 0]}, r"seeds: got \[0, 1, 0\], one of them twice"),
+        ({"methods": {"odd": {"epoch": 2}}}, "unknown entry 'epoch'"),
     ],
 )
 def test_a_study_that_means_nothing_is_refused_before_anything_runs(grid, tmp_path, change, said):
@@ -310,6 +313,18 @@ def test_what_no_cell_could_train_is_refused_before_the_first_one(grid, tmp_path
         run_study(
             configured(Study, grid | {"methods": {"plain": {}, "odd": method}}, "here"), out=tmp_path / "out"
         )
+
+
+def test_a_damaged_cell_is_run_again_and_no_jobs_are_none(grid, tmp_path):
+    study = configured(Study, grid | {"seeds": (0,), "methods": {"plain": {}}, "planted": (0.0,)}, "here")
+    first = run_study(study, out=tmp_path / "out")
+    (cell,) = (tmp_path / "out" / "cells").iterdir()
+    whole = json.loads(cell.read_text())
+    cell.write_text(cell.read_text()[:20])
+    assert run_study(study, out=tmp_path / "out")["lines"][0]["accuracy"] == first["lines"][0]["accuracy"]
+    assert json.loads(cell.read_text())["gap"] == whole["gap"]
+    with pytest.raises(ConfigError, match="jobs: got 0, want 1 or more"):
+        run_study(study, out=tmp_path / "out", jobs=0)
 
 
 def test_nothing_is_left_of_cells_that_failed_or_were_killed(grid, files, tmp_path, monkeypatch):

@@ -147,6 +147,13 @@ def test_a_source_of_columns_that_makes_no_number_is_refused(tiny_llama, wordy_p
             fit(PairSet.from_rows(rows), configured(tiny_llama, **spec), tmp_path)
 
 
+@pytest.mark.parametrize("spec", [0, "auto"])
+def test_weights_that_are_all_nothing_are_refused(tiny_llama, wordy_pairs, tmp_path, spec):
+    rows = [row | {"weight": 0} for row in wordy_pairs]
+    with pytest.raises(ConfigError, match="weight: is 0 for every pair, so nothing would be learnt"):
+        fit(PairSet.from_rows(rows), configured(tiny_llama, weight=spec), tmp_path)
+
+
 def test_a_validation_part_is_scored_in_parts_and_gives_the_same(
     tiny_llama, wordy_pairs, tmp_path, monkeypatch
 ):

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from outweigh.align.config import DPOConfig, RLConfig
 from outweigh.cli.parse import Common, OnBadRows, Shared, parse
+from outweigh.errors import ConfigError
 from outweigh.servers.config import ServerConfig
 from outweigh.training.config import TrainConfig
 
@@ -68,9 +69,13 @@ def main(arguments: Sequence[str]) -> None:
     """Parses and aligns."""
     if arguments[:1] == ["rl"]:
         return _reinforce(arguments[1:])
+    if not {"dpo", "-h", "--help"} & {*arguments[:1]}:
+        raise ConfigError(f"got {' '.join(arguments[:1]) or 'nothing'}, want dpo or rl first.")
     told = parse(Align, arguments)
     from outweigh.cli.show import cap_lines, policy_lines, show, show_plan
+    from outweigh.data.pairs import read_pairs
     from outweigh.evaluation.tables import evaluation_tables
+    from outweigh.models.loading import resolve
     from outweigh.steps.align import align_dpo
     from outweigh.steps.plan import TRAINING_PASSES, planned
     from outweigh.training.checkpoints import check_begun
@@ -79,6 +84,10 @@ def main(arguments: Sequence[str]) -> None:
 
     if told.common.dry_run:
         check_begun(told.out, told.resume, "policy")
+        if told.settings.reference is not None:
+            resolve(told.settings.reference)
+        if told.eval is not None:
+            read_pairs(told.eval, on_bad_rows=told.on_bad_rows)
         plan = planned(
             told.data,
             model=told.settings.backbone,
@@ -111,22 +120,18 @@ def _reinforce(arguments: Sequence[str]) -> None:
     from outweigh.cli.show import rl_plan_lines, round_lines, show
     from outweigh.steps.rl import align_rl, planned_rl
 
+    asked: dict[str, Any] = {
+        "reward_model": told.reward_model,
+        "out": told.out,
+        "config": told.settings,
+        "reward": told.reward,
+        "gold_model": told.gold_model,
+        "pairs": told.pairs,
+        "eval": told.eval,
+        "on_bad_rows": told.on_bad_rows,
+    }
     if told.common.dry_run:
-        plan = planned_rl(
-            told.data, out=told.out, config=told.settings, eval=told.eval, on_bad_rows=told.on_bad_rows
-        )
+        plan = planned_rl(told.data, **asked)
         return show(told.common, plan, rl_plan_lines(plan))
-    results = align_rl(
-        told.data,
-        reward_model=told.reward_model,
-        out=told.out,
-        config=told.settings,
-        reward=told.reward,
-        gold_model=told.gold_model,
-        server=told.server,
-        pairs=told.pairs,
-        eval=told.eval,
-        on_bad_rows=told.on_bad_rows,
-        resume=told.resume,
-    )
+    results = align_rl(told.data, **asked, server=told.server, resume=told.resume)
     show(told.common, results, round_lines(results, told.out))

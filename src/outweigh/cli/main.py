@@ -4,7 +4,7 @@ import errno
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import version
@@ -42,22 +42,30 @@ outweigh VERB --help shows a verb's options. DATA is a .jsonl, .json, .csv or .p
 of them, or a Hub data set; MODEL and NAME are a folder, a Hub name, or bundled: minilm, smollm2."""
 
 
+def _help() -> str:
+    return HELP.format(verbs="\n".join(f"  {verb:<10}{about}" for verb, about in VERBS.items()))
+
+
+SAID: dict[str, Callable[[], str]] = {
+    "-h": _help,
+    "--help": _help,
+    "--version": lambda: f"outweigh {version('outweigh')}",
+}
+"""What stands in a verb's place and is answered with a text."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0 done, 1 our fault, 2 the user's input, 130 interrupted."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    if not given or given[0] in ("-h", "--help"):
-        print(HELP.format(verbs="\n".join(f"  {verb:<10}{about}" for verb, about in VERBS.items())))
-        return DONE
-    if given[0] == "--version":
-        print(f"outweigh {version('outweigh')}")
-        return DONE
-    verb, rest = given[0], given[1:]
-    if verb not in VERBS:
+    verb, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if verb not in (*VERBS, *SAID):
         near = get_close_matches(verb, VERBS, n=1)
         hint = f"Did you mean {near[0]!r}?" if near else f"Want one of {', '.join(VERBS)}."
         return _told(f"outweigh: no verb {verb!r}. {hint}", USERS_INPUT)
     try:
-        import_module(f"outweigh.cli.{verb}").main(rest)
+        if verb in SAID:
+            print(SAID[verb](), flush=True)
+        else:
+            import_module(f"outweigh.cli.{verb}").main(rest)
     except OutweighError as error:
         return _told(f"outweigh {verb}: {error}", USERS_INPUT)
     except KeyboardInterrupt:
@@ -72,6 +80,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _fault(verb, error)
         where = f"{error.filename}: " if error.filename else ""
         return _told(f"outweigh {verb}: {where}{error.strerror}. {what_to_do(error)}", USERS_INPUT)
+    except UnicodeEncodeError as error:
+        said = (
+            f"{error.object!r} can't be written as {error.encoding}. Rename the file, or set a UTF-8 locale."
+        )
+        return _told(f"outweigh {verb}: {said}", USERS_INPUT)
     except Exception as error:
         return _fault(verb, error)
     return DONE

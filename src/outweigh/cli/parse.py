@@ -38,7 +38,7 @@ class Common:
     config: Path | None = None
     """YAML file with any of the options, or the run.yaml of a run to repeat; --set and flags win over it."""
     set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """key=value for any option, with a YAML value: --set train.epochs=2. May be repeated."""
+    """KEY=VALUE for any option, by its flag's name without the dashes, with a YAML value. May be repeated."""
     quiet: bool = False
     """Say nothing but errors and the result."""
     json: bool = False
@@ -178,6 +178,14 @@ def _options(path: Path, verb: str) -> dict[str, Any]:
     return {name: value for name, value in content["settings"].items() if name not in TOLD_ALONE}
 
 
+def _of_flag(arguments: list[str]) -> Any:
+    """The value of a flag that is YAML; what is none is a ValueError, of which tyro names the flag."""
+    try:
+        return read_yaml(arguments[0], repr(arguments[0]))
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
+
+
 def _registry() -> ConstructorRegistry:
     """tyro's rules, and one for options that are written as YAML: margin='{source: strength, clip: 2}'."""
     registry = ConstructorRegistry()
@@ -189,7 +197,7 @@ def _registry() -> ConstructorRegistry:
         return PrimitiveConstructorSpec(
             nargs=1,
             metavar="YAML",
-            instance_from_str=lambda arguments: read_yaml(arguments[0], repr(arguments[0])),
+            instance_from_str=_of_flag,
             is_instance=lambda value: value is None or isinstance(value, str | int | float | dict),
             str_from_instance=lambda value: [_written(value)],
         )

@@ -36,10 +36,11 @@ def main(arguments: Sequence[str]) -> None:
     """Parses and runs."""
     told = parse(Run, arguments)
     from outweigh.cli.show import run_lines, show, show_plan
-    from outweigh.data.pairs import PairSet
+    from outweigh.data.pairs import PairSet, read_pairs
     from outweigh.steps.audit import check_enough
     from outweigh.steps.plan import planned, run_passes
     from outweigh.steps.run import check_unbegun, resolved, run
+    from outweigh.steps.votes import check_voters
     from outweigh.training.fit import checked
     from outweigh.training.items import asked_columns
 
@@ -49,7 +50,11 @@ def main(arguments: Sequence[str]) -> None:
 
         def check(pairs: PairSet) -> None:
             check_enough(pairs)
+            check_voters(pairs, settings.audit)
             checked(pairs, settings.train)
+
+        for each in told.eval:
+            read_pairs(each, on_bad_rows=told.on_bad_rows)
 
         plan = planned(
             told.data,

@@ -34,6 +34,7 @@ def main(arguments: Sequence[str]) -> None:
     """Parses and trains."""
     told = parse(Train, arguments)
     from outweigh.cli.show import cap_lines, show, show_plan, training_lines
+    from outweigh.data.pairs import read_pairs
     from outweigh.evaluation.tables import evaluation_tables
     from outweigh.steps.plan import TRAINING_PASSES, planned
     from outweigh.steps.train import train
@@ -43,6 +44,8 @@ def main(arguments: Sequence[str]) -> None:
 
     if told.common.dry_run:
         check_begun(told.out, told.resume)
+        if told.eval is not None:
+            read_pairs(told.eval, on_bad_rows=told.on_bad_rows)
         in_pairs = told.settings.objective == "pairs"
         plan = planned(
             told.data,

@@ -3,6 +3,11 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from outweigh.errors import ConfigError
+
+LEAST_TOKENS = 8
+"""With fewer a text says nothing."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TokenConfig:
@@ -14,3 +19,7 @@ class TokenConfig:
     """truncate: from the left of the prompt first, then from the right of the response."""
     template: Literal["auto", "none"] = "auto"
     """auto: the tokenizer's chat template (a plain one where it has none); none: texts joined as they are."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.max_tokens, int) or self.max_tokens < LEAST_TOKENS:
+            raise ConfigError(f"max_tokens: got {self.max_tokens}, want at least {LEAST_TOKENS}.")

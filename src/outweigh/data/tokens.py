@@ -15,7 +15,7 @@ from outweigh.data.cache import appearing_whole, cache_folder
 from outweigh.data.config import TokenConfig
 from outweigh.data.records import Text
 from outweigh.data.rendering import Renderer
-from outweigh.errors import ConfigError, DataError, ModelError
+from outweigh.errors import DataError, ModelError
 
 BATCH = 1000  # examples rendered and encoded at once: a few MB, and the tokenizer's threads stay busy
 LAYOUT = 2  # raised when the cached files' content changes
@@ -69,8 +69,6 @@ def tokenise(
         DataError: a text is too long and `on_long` is "error", or no item is left.
         ModelError: the tokenizer can't tell which characters a token stands for.
     """
-    if config.max_tokens < 8:
-        raise ConfigError(f"max_tokens: got {config.max_tokens}, want at least 8.")
     if not renderer.tokenizer.is_fast:
         raise ModelError(f"{renderer.tokenizer.name_or_path}: want a fast tokenizer, which keeps offsets.")
     folder = (cache_dir or cache_folder()) / f"tokens-{_cache_key(renderer, config, key)}"

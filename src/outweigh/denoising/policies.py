@@ -1,5 +1,6 @@
 """What is done to each pair, from what the audit says of it."""
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 
@@ -33,6 +34,9 @@ class RepairOptions:
     """Largest size of a margin, in nats; the paper advises small ones. None: no limit."""
 
     def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value is not None and not math.isfinite(value):
+                raise ConfigError(f"repair {name}: got {value}, want a finite number.")
         if self.fraction is not None and not 0 <= self.fraction <= 1:
             raise ConfigError(f"repair fraction: got {self.fraction}, want 0 to 1.")
         if self.smoothing is not None and not 0 <= self.smoothing < 0.5:

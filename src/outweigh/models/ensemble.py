@@ -1,6 +1,7 @@
 """Several reward models as one: their mean, or less where they disagree; or the average of their weights."""
 
 import logging
+import math
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from outweigh.data.records import Text
 from outweigh.errors import ConfigError
 from outweigh.models.reward import RewardModel, Scorer, Taken
 from outweigh.models.served import ServedReward
-from outweigh.servers.config import ServerConfig, is_server
+from outweigh.servers.config import ServerConfig, is_server, masked
 
 logger = logging.getLogger(__name__)
 
@@ -119,7 +120,7 @@ def members_of(name: str | Path) -> Members:
     """What a name says: `uwo:A,B` is uwo of A and B, `uwo(0.1):A,B` with that penalty; others are one model.
 
     Raises:
-        ConfigError: the penalty is no number of 0 or more, or not uwo's.
+        ConfigError: the penalty is no number of 0 or more, or not uwo's; or there is no name beside a comma.
     """
     found = NAMED.fullmatch(str(name))
     if found is None or found[1] not in (*COMBINE, WARM):
@@ -129,9 +130,12 @@ def members_of(name: str | Path) -> Members:
         penalty = PENALTY if told is None else float(told)
     except ValueError:
         penalty = -1.0
-    if penalty < 0 or (told is not None and combine != "uwo"):
+    if not 0 <= penalty < math.inf or (told is not None and combine != "uwo"):
         raise ConfigError(f"ensemble {name}: got ({told}), want the penalty of uwo, as in uwo(0.1):A,B.")
-    return Members(combine, penalty, names.split(","))
+    members = names.split(",")
+    if "" in members:
+        raise ConfigError(f"ensemble {masked(name)}: names no model beside a comma, want {combine}:A,B.")
+    return Members(combine, penalty, members)
 
 
 def load_scorer(name: str | Path | Scorer, server: ServerConfig | None = None) -> Scorer:

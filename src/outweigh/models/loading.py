@@ -1,6 +1,7 @@
 """A name -> a tokenizer and a model with a scalar head, ready to train or to score."""
 
 import contextlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from outweigh.models.packing import FAILURES
 from outweigh.models.precision import keep_head_in_float32
 
 PAD_TOKEN = "<|pad|>"
+MADE = ("model", "policy")
+"""What a run leaves its checkpoint in."""
+WITH_PORT = re.compile(r"[\w.-]+:\d+(/|$)")
 HEADS = ("score", "classifier", "classification_head")
 """What architectures call the module that turns features into a reward."""
 POSITIONS = ("position_embeddings", "wpe", "embed_positions")
@@ -32,10 +36,14 @@ def resolve(name: str | Path) -> str:
     """
     if str(name) in BUNDLED:
         return str(checkpoint_folder(str(name)))
+    if WITH_PORT.match(str(name)) and not Path(name).exists():
+        raise ModelError(f"{name}: no such model. Did you mean http://{name}?")
     path = Path(name)
     if path.is_dir():
         if not (path / "config.json").exists():
-            raise ModelError(f"{path}: no config.json in this folder, want a transformers checkpoint.")
+            inner = next((each for each in MADE if (path / each / "config.json").exists()), None)
+            hint = "Want a transformers checkpoint." if inner is None else f"Did you mean {path / inner}?"
+            raise ModelError(f"{path}: no config.json in this folder. {hint}")
         return str(path)
     if path.is_absolute() or str(name).startswith(".") or str(name).count("/") > 1:
         raise ModelError(
@@ -89,7 +97,10 @@ def load_classifier(
         where = resolve(name)
         config = AutoConfig.from_pretrained(where, trust_remote_code=trust_remote_code)
         if trained and config.num_labels != 1:
-            raise ModelError(f"{name}: got {config.num_labels} labels, want a reward model with 1.")
+            raise ModelError(
+                f"{name}: is no reward model: got {config.num_labels} labels, want 1. "
+                "Train one from it with: outweigh train DATA --backbone NAME"
+            )
         config.num_labels = 1
         set_dropout(config, dropout)
         keep_layers(config, layers, name)

@@ -50,7 +50,7 @@ def exponential_batch_margin(gap: Tensor, step_gap: Tensor, *, limit: float = LA
     Source: arXiv:2511.09385, authors' code; the limit is ours.
     """
     if not limit > 0:
-        raise ConfigError(f"margin from 'batch-exponential', limit: got {limit}, want more than 0.")
+        raise ConfigError(f"limit: got {limit}, want more than 0.")
     gap, step_gap = _checked(gap, step_gap)
     mean, std = step_gap.mean(), step_gap.std(correction=0).clamp(min=1e-12)
     exponent = ((mean - gap) / std * mean).clamp(max=torch.tensor(limit).log().item())

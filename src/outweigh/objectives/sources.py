@@ -105,7 +105,7 @@ def scaled(column: Tensor, *, scale: float = 1.0, clip: float | None = None) -> 
         ConfigError: the clip is below 0.
     """
     if clip is not None and clip < 0:
-        raise ConfigError(f"margin, clip: got {clip}, want 0 or more.")
+        raise ConfigError(f"clip: got {clip}, want 0 or more.")
     margin = scale * column
     return margin if clip is None else margin.clamp(-clip, clip)
 
@@ -159,7 +159,7 @@ def vote_flip_rate(chosen: Tensor, rejected: Tensor, equal: Tensor, *, prior: fl
     Source: reconstructed.
     """
     if not prior >= 0:
-        raise ConfigError(f"flip_rate from 'votes', prior: got {prior}, want 0 or more.")
+        raise ConfigError(f"prior: got {prior}, want 0 or more.")
     against = rejected + equal / 2
     return ((against + prior) / (chosen + rejected + equal + 2 * prior)).clamp(max=LARGEST_FLIP_RATE)
 
@@ -173,7 +173,7 @@ def robust_flip_rate(item: Tensor, *, rate: float = 0.1) -> Tensor:
     Source: Chowdhury et al. 2024, arXiv:2403.00409, equation 12, on any gap.
     """
     if not 0 <= rate < 0.5:
-        raise ConfigError(f"flip_rate from 'robust', rate: got {rate}, want a number from 0 to under 0.5.")
+        raise ConfigError(f"rate: got {rate}, want a number from 0 to under 0.5.")
     return torch.full_like(item, -rate / (1 - 2 * rate), dtype=torch.float32)
 
 
@@ -307,7 +307,7 @@ def _try(key: str, bound: Bound) -> None:
             if isinstance(bound.options[name], str):
                 raise TypeError(f"{name}: got {bound.options[name]!r}, want a number.")
         bound(columns | {"step": torch.ones(1, dtype=torch.long)})
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (ConfigError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).partition("\n")[0].rstrip(".")
         raise ConfigError(f"{key} from {bound.name!r}: {reason}.") from None
 

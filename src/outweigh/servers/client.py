@@ -15,6 +15,7 @@ from functools import partial
 from itertools import islice
 from queue import SimpleQueue
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -42,11 +43,13 @@ class Server:
     other. `advice` ends the message where it answers something else.
 
     Raises:
-        ConfigError: the key holds what no key does.
+        ConfigError: the key holds what no key does, or the URL names no host.
     """
 
     def __init__(self, url: str, config: ServerConfig, *, key: str, advice: str) -> None:
         self.url = masked(url.rstrip("/"))  # for messages
+        if not urlsplit(url).hostname:
+            raise ConfigError(f"{self.url}: names no host, want a URL as http://localhost:8000/v1.")
         self._address = url.rstrip("/")
         self.config = config
         self.advice = advice

@@ -1,5 +1,6 @@
 """How a server is asked. Imports nothing heavy: --help reads it."""
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -55,7 +56,10 @@ class ServerConfig:
     """Ask for log-probabilities. Some servers refuse to give them."""
 
     def __post_init__(self) -> None:
-        if self.concurrency < 1 or self.retries < 0 or self.timeout <= 0:
-            raise ConfigError("concurrency: want 1 or more; retries 0 or more; timeout above 0.")
-        if self.requests_per_minute is not None and self.requests_per_minute <= 0:
-            raise ConfigError(f"requests_per_minute: got {self.requests_per_minute}, want more than 0.")
+        for name, least in (("concurrency", 1), ("retries", 0)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"server {name}: got {getattr(self, name)}, want {least} or more.")
+        for name in ("timeout", "requests_per_minute"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ConfigError(f"server {name}: got {value}, want more than 0.")

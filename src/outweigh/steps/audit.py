@@ -14,6 +14,7 @@ from outweigh.auditing.audit import audit as audited
 from outweigh.auditing.noise import MIN_PAIRS, NoiseEstimate
 from outweigh.auditing.trust import THRESHOLD
 from outweigh.data.checks import check_pairs_data
+from outweigh.data.files import content_hash
 from outweigh.data.pairs import Data, OnBadRows, PairSet, read_pairs
 from outweigh.data.split import group_ids
 from outweigh.data.writing import replaced_whole
@@ -28,6 +29,7 @@ from outweigh.steps.votes import Asked, ask
 from outweigh.training.config import TrainConfig
 from outweigh.training.workers import check_jobs
 
+AUDIT, STRENGTH = "audit.json", "strength.parquet"
 HISTOGRAM_BINS = 40
 REPAIR = "flip"
 """What auto recommends where the audit is trusted; measured in docs/measurements.md, repair."""
@@ -95,8 +97,10 @@ def audit(
             pairs.write_bad_rows(folder / "bad_rows.jsonl")
         if of is None:
             write_run(folder, "audit", asdict(config) | {"full": asdict(training)}, about)
-        _write_strength(folder / "strength.parquet", pairs, found, recommended)
-        write_json(folder / "audit.json", results)
+        (folder / AUDIT).unlink(missing_ok=True)  # what stands there is of other values
+        _write_strength(folder / STRENGTH, pairs, found, recommended)
+        results["strength_sha256"] = content_hash(folder / STRENGTH)
+        write_json(folder / AUDIT, results)
     return Audited(pairs, found, recommended, results)
 
 

@@ -1,10 +1,11 @@
 """The options of the steps put together. Imports nothing heavy: --help reads it."""
 
+import math
 from dataclasses import dataclass, field
 
 from outweigh.denoising.policies import POLICIES, PRESETS, RepairOptions, check_options
 from outweigh.errors import ConfigError
-from outweigh.training.config import TrainConfig
+from outweigh.training.config import ABOVE_0, TrainConfig, check_limits
 from outweigh.voting.config import VoteConfig
 
 
@@ -49,3 +50,6 @@ class RunConfig:
     """Column of graded preference in the evaluation's pairs to correlate the gaps with."""
     seed: int = 0
     """Decides the held-out part and the intervals; audit and train have their own."""
+
+    def __post_init__(self) -> None:
+        check_limits(self, "", {"held_out": (ABOVE_0, 0.99), "seed": (0, math.inf)})

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from outweigh.data.files import raw_rows
+from outweigh.data.files import content_hash, raw_rows
 from outweigh.data.pairs import Data
 from outweigh.data.rows import row_pairs
 from outweigh.data.writing import IGNORED_BY, PEER_ROWS, row_of_pair, write_rows
 from outweigh.denoising.policies import Repair, RepairOptions, check_options, repair
 from outweigh.denoising.rows import RowCounts, repaired_row
 from outweigh.errors import ConfigError, DataError
+from outweigh.steps.audit import AUDIT, STRENGTH
 from outweigh.steps.record import check_apart, sources
 
 
@@ -63,7 +64,7 @@ def _decided(
     data: Data, audit: Path, policy: str | None, options: RepairOptions | None
 ) -> tuple[str, dict[str, np.ndarray], Repair]:
     """The policy, the audit's values, and what the policy does to each pair."""
-    values, about = _read_audit(audit, data)
+    values, about = read_audit(audit, data)
     policy = policy or str(about["denoise"]["policy"])
     own = options or RepairOptions(**about["denoise"]["options"])
     strength, spread, wrong = (
@@ -72,18 +73,27 @@ def _decided(
     found = repair(policy, strength, spread, wrong, own)  # which knows the policies
     if options is not None:
         check_options(policy, options)
+    if found.drop.all():
+        raise ConfigError(f"policy {policy}: drops all {len(found.drop):,} pairs. Lower fraction.")
     return policy, values, found
 
 
-def _read_audit(folder: Path, data: Data) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def read_audit(folder: Path, data: Data) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The values of each pair, and what audit.json holds.
+
+    Raises:
+        DataError: there is no whole audit, or it is of other data.
+    """
     try:
-        about = json.loads((folder / "audit.json").read_text(encoding="utf-8"))
-        table = pq.read_table(folder / "strength.parquet")
-    except (OSError, ValueError) as error:
+        about = json.loads((folder / AUDIT).read_text(encoding="utf-8"))
+        hashes = [each.get("sha256") for each in about["data"]["files"]]
+        if about["strength_sha256"] != content_hash(folder / STRENGTH):
+            raise ValueError(f"{STRENGTH} is not the one of {AUDIT}")
+        table = pq.read_table(folder / STRENGTH)
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{folder}: no whole audit ({error}). Run: outweigh audit DATA --out {folder}"
         ) from None
-    hashes = [each.get("sha256") for each in about["data"]["files"]]
     if hashes != [each.get("sha256") for each in sources(data)]:
         raise DataError(f"{folder}: is the audit of other data. Run: outweigh audit DATA --out {folder}")
     return {name: table.column(name).to_numpy() for name in table.column_names}, about

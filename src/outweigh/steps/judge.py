@@ -12,7 +12,7 @@ from outweigh.data.pairs import Data, OnBadRows, parsed, read_pairs
 from outweigh.data.records import Candidates, Pair, Text, plain
 from outweigh.data.rows import row_candidates
 from outweigh.data.writing import write_rows
-from outweigh.errors import DataError
+from outweigh.errors import ConfigError, DataError
 from outweigh.models.ensemble import load_scorer
 from outweigh.models.reward import Scorer
 from outweigh.selection.judges import TIE, GoldJudge, Judge, Match, ModelJudge, ServerJudge
@@ -51,6 +51,8 @@ def judge(
     """
     if out is not None:
         check_apart(Path(out), data, against)
+    if prices is not None and not all(0 <= price < np.inf for price in prices):
+        raise ConfigError(f"prices: got {prices[0]} and {prices[1]}, want two numbers of 0 or more.")
     asked = _judge(by, server or ServerConfig())
     results: dict[str, Any] = headed("judge", seed) | {"by": masked(by)}
     if against is None:

@@ -37,7 +37,9 @@ def _sole(folder: Path) -> Iterator[None]:
     """A block in which other processes' blocks of the folder are refused. Of several processes that train
     one model the first speaks for all. A kill frees the folder."""
     whole = folder.absolute()
-    if whole in _held or folder.is_file() or os.environ.get("RANK", "0") != "0":
+    if folder.is_file():
+        raise ConfigError(f"{folder}: is a file. Name a folder.")
+    if whole in _held or os.environ.get("RANK", "0") != "0":
         yield
         return
     is_new = not folder.exists()

@@ -109,10 +109,17 @@ def as_json(results: Mapping[str, Any], indent: int | None = None) -> str:
 
 
 def write_run(folder: Path, command: str, settings: Mapping[str, Any], data: Mapping[str, Any]) -> None:
-    """Nothing; writes run.yaml, by which a run can be repeated: options, versions, seeds, data hashes."""
+    """Nothing; writes run.yaml, by which a run can be repeated: options, versions, seeds, data hashes.
+
+    Raises:
+        ConfigError: the folder's run.yaml is another command's.
+    """
+    file = folder / "run.yaml"
+    if file.exists() and (theirs := yaml.safe_load(file.read_text(encoding="utf-8"))["command"]) != command:
+        raise ConfigError(f"{folder}: holds what outweigh {theirs} made. Choose another folder.")
     about = headed(command, settings.get("seed", 0))
     about |= {"settings": json.loads(as_json(settings)), "data": data}
-    with replaced_whole(folder / "run.yaml") as out:
+    with replaced_whole(file) as out:
         out.write(yaml.safe_dump(about, sort_keys=False, allow_unicode=True).encode())
 
 

@@ -32,8 +32,8 @@ from outweigh.steps.record import as_json, headed, peak_memory, sources, write_j
 from outweigh.steps.rounds import Round, Rounds, set_by_rounds, train_config
 from outweigh.training.checkpoints import full_disk_named
 from outweigh.training.config import TrainConfig
-from outweigh.training.fit import checked
-from outweigh.training.items import asked_columns
+from outweigh.training.fit import check_training
+from outweigh.training.items import asked_columns, check_fits
 
 
 @alone
@@ -66,7 +66,7 @@ def align_rl(
         DataError, ConfigError, ModelError, TrainingError, MissingExtra: with what to do.
     """
     config, out = config or RLConfig(), Path(out)
-    _check_can_begin(config, out)
+    _check_can_begin(config)
     _check_meta(config, reward, pairs, str(reward_model))
     learned = None if pairs is None else _learned(pairs, reward or TrainConfig(), reward_model, on_bad_rows)
     first = load_scorer(reward_model, server)
@@ -143,14 +143,12 @@ def _facts(finished: Sequence[Round], seed: int) -> list[RoundFacts]:
     return [round_facts(answers[: place + 1], each.log, seed=seed) for place, each in enumerate(finished)]
 
 
-def _check_can_begin(config: RLConfig, out: Path) -> None:
-    """Nothing, if TRL is there, the policy may be one that can be trained, and `out` a folder."""
+def _check_can_begin(config: RLConfig) -> None:
+    """Nothing, if TRL is there, and the policy may be one that can be trained."""
     if config.rounds:
         need("trl", extra="trl", feature="align rl")
     if is_server(config.policy):
         raise ConfigError(f"policy: {masked(config.policy)} is served. Name one that can be trained.")
-    if out.is_file():
-        raise ConfigError(f"{out}: is a file. Name a folder.")
 
 
 def _check_meta(config: RLConfig, reward: TrainConfig | None, pairs: Data | None, name: str) -> None:
@@ -182,15 +180,20 @@ def _learned(pairs: Data, reward: TrainConfig, reward_model: str | Path, on_bad_
     """The pairs that MetaRM trains on, once its training can take them."""
     found = read_pairs(pairs, on_bad_rows=on_bad_rows, keep=asked_columns(reward))
     by_rounds = replace(reward.meta, data="what the policy says")
-    checked(found, replace(reward, backbone=str(reward_model), meta=by_rounds))
+    check_fits(found, reward)
+    check_training(replace(reward, backbone=str(reward_model), meta=by_rounds), found.columns)
     return found
 
 
 def planned_rl(
     data: Data,
     *,
+    reward_model: str | Path,
     out: str | Path,
     config: RLConfig,
+    reward: TrainConfig | None = None,
+    gold_model: str | Path | None = None,
+    pairs: Data | None = None,
     eval: Data | None = None,
     on_bad_rows: OnBadRows = "error",
 ) -> dict[str, Any]:
@@ -199,6 +202,11 @@ def planned_rl(
     Raises:
         DataError, ConfigError, ModelError: as `align_rl`.
     """
+    _check_can_begin(config)
+    _check_meta(config, reward, pairs, str(reward_model))
+    if pairs is not None:
+        _learned(pairs, reward or TrainConfig(), reward_model, on_bad_rows)
+    _weights(config.policy, reward_model, gold_model)
     prompts, followed, bad = _parted(data, eval, config, on_bad_rows)
     steps = int(len(prompts) // config.batch_prompts * config.epochs) if config.rounds else 0
     names = ("results.json", "report.html", "prompts.parquet", "followed.parquet")

@@ -11,7 +11,7 @@ import numpy as np
 from outweigh.align.config import RLConfig
 from outweigh.align.rl import train_round
 from outweigh.align.rounds import Answers, diversity
-from outweigh.data.config import TokenConfig
+from outweigh.data.config import LEAST_TOKENS, TokenConfig
 from outweigh.data.files import raw_rows
 from outweigh.data.pairs import PairSet
 from outweigh.data.records import Message, Text
@@ -159,7 +159,7 @@ class Rounds:
                 ids.append([*opened, *said, *(end if finished or not said else [])])
                 starts.append(len(opened))
         found = []
-        tokens = TokenConfig(max_tokens=max(map(len, ids)))
+        tokens = TokenConfig(max_tokens=max(LEAST_TOKENS, *map(len, ids)))
         for name in (policy, self.config.policy):
             loaded = Policy(load_policy(name), asking.tokenizer, tokens, precision=self.config.precision)
             found.append(loaded.score_ids(ids, starts))

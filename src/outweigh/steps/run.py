@@ -14,12 +14,12 @@ import pyarrow.parquet as pq
 from outweigh.data.pairs import Data, OnBadRows, PairSet, read_pairs
 from outweigh.data.records import plain
 from outweigh.data.split import hold_out
-from outweigh.errors import ConfigError
+from outweigh.errors import ConfigError, DataError
 from outweigh.evaluation.facts import PairFacts
 from outweigh.models.reward import RewardModel
-from outweigh.steps.audit import audit, check_enough
+from outweigh.steps.audit import AUDIT, audit, check_enough
 from outweigh.steps.config import RunConfig
-from outweigh.steps.denoise import denoise
+from outweigh.steps.denoise import denoise, read_audit
 from outweigh.steps.evaluate import Judged, compared, judged
 from outweigh.steps.lock import alone
 from outweigh.steps.record import (
@@ -33,6 +33,7 @@ from outweigh.steps.record import (
     write_json,
     write_run,
 )
+from outweigh.steps.votes import check_voters
 from outweigh.training.checkpoints import RECORD
 from outweigh.training.fit import fit
 from outweigh.training.items import asked_columns, check_steps, objective_of
@@ -94,6 +95,7 @@ def outcome(
     with clock("reading"):
         pairs, held_out, about = _read(data, eval, config, on_bad_rows)
     check_enough(pairs, "run, beside the pairs to evaluate on")
+    check_voters(pairs, config.audit)
     if config.audit.votes.method == "full":  # its voters see every pair, validation part and all
         check_steps(objective_of(config.train, pairs.columns), config.train, len(pairs))
     if resume:
@@ -105,7 +107,7 @@ def outcome(
         model, trained[PLAIN] = fit(pairs, config.train, _plain_folder(out), resume=resume)
     with clock("evaluation"):
         found[PLAIN] = _judged(model, held_out, config)
-    done = resume and (out / "audit.json").exists()
+    done = resume and _is_audited(out, data)
     with clock("scoring"):
         gap_B = None if done else np.subtract(*model.score_pairs(pairs))
     del model  # the next ones may need its memory
@@ -168,6 +170,8 @@ def _read(
         split = hold_out(pairs, config.held_out, config.seed)
         held_out = {"held out": pairs.select(split.eval)}
         pairs, unit = pairs.select(split.train), split.unit
+    for each in held_out.values():
+        PairFacts.of(each, config.grade)  # which there may be none of
     first = next(iter(held_out.values()))
     both = described(data, pairs, first)
     shared = {name: both.pop(name) for name in ("shared_prompts", "eval_pairs_shared", "shared_examples")}
@@ -177,6 +181,17 @@ def _read(
     if eval:
         about["eval_data"]["files"] = [file for each in eval for file in sources(each)]
     return pairs, held_out, about
+
+
+def _is_audited(out: Path, data: Data) -> bool:
+    """Whether a whole audit lies there; a damaged one is told, and made again."""
+    try:
+        read_audit(out, data)
+    except DataError as error:
+        if (out / AUDIT).exists():
+            logger.warning("The audit is done again: %s", error)
+        return False
+    return True
 
 
 def _plain_folder(out: Path) -> Path:

@@ -1,6 +1,7 @@
 """Rows on their way to a file: what is done stands after a kill, and the run goes on from there."""
 
 import json
+import logging
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,8 @@ from outweigh.data.files import raw_rows
 from outweigh.data.writing import json_line, replaced_whole
 from outweigh.errors import ConfigError, DataError, what_to_do
 from outweigh.steps.lock import lock
+
+logger = logging.getLogger(__name__)
 
 
 class Unfinished:
@@ -103,12 +106,14 @@ def unfinished_rows(path: Path, identity: str, *, resume: bool) -> Iterator[Unfi
     """Rows that become `path` when the block ends without an error; `identity`, a line, is kept beside it.
 
     Raises:
-        ConfigError: the name is not one of JSON lines; rows of another run, or of this one without `resume`,
-            stand there; or another process writes them.
+        ConfigError: the name is not one of JSON lines; a finished file, rows of another run, or of this one
+            without `resume` stand there; or another process writes them.
     """
     if not path.name.endswith((".jsonl", ".jsonl.gz")):
         raise ConfigError(f"{path}: rows are written as JSON lines, want a name in .jsonl or .jsonl.gz.")
     unfinished, record = places(path)
+    if path.exists() and not resume:
+        raise ConfigError(f"{path}: is there already. Name another file, or remove it.")
     if unfinished.exists() and not resume:
         raise ConfigError(f"{unfinished}: was left by an unfinished run. Go on with --resume, or remove it.")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -129,7 +134,9 @@ def unfinished_rows(path: Path, identity: str, *, resume: bool) -> Iterator[Unfi
         try:
             yield found
         except BaseException:
-            if not found.written:  # nothing to go on from
+            if found.written:
+                logger.warning("%s: %d rows are kept; --resume goes on there.", unfinished, found.written)
+            else:  # nothing to go on from
                 unfinished.unlink()
                 record.unlink()
             raise

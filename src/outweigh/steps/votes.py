@@ -15,7 +15,7 @@ from outweigh.data.pairs import PairSet
 from outweigh.data.split import folds, label_groups
 from outweigh.errors import ConfigError
 from outweigh.metrics.arrays import BoolArray, IntArray
-from outweigh.models.features import Encoder, Features, given_features, pair_features
+from outweigh.models.features import Encoder, Features, checkpoint_identity, given_features, pair_features
 from outweigh.steps.config import AuditConfig
 from outweigh.training.config import TrainConfig
 from outweigh.voting.config import ProbeConfig, VoteConfig
@@ -89,6 +89,20 @@ def ask(
             votes = joined(found[place], heads) if how.witness_votes else found[place]
             found[place] = replace(votes, witness_B=held_out_strength(heads))
     return Asked(found[0], unit, Trial(flipped, found[1]) if config.trust else None, backbone)
+
+
+def check_voters(pairs: PairSet, config: AuditConfig) -> None:
+    """Nothing, if every model that will vote beside those to be trained is there.
+
+    Raises:
+        ModelError: one is not.
+    """
+    how = config.votes
+    has_probes = how.method == "probes" or how.vote == "in-sample"
+    reads_texts = has_probes and given_features(pairs) is None
+    for name in how.voters or ((how.backbone,) if reads_texts else ()):
+        if name != COLUMNS:
+            checkpoint_identity(name)
 
 
 def head_votes(

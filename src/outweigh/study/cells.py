@@ -58,11 +58,19 @@ def parted_cells(study: Study, out: Path) -> tuple[dict[Cell, Path], dict[str, l
     waiting: dict[str, list[Cell]] = {}
     for cell in study.cells:
         file = _file(study, cell, out)
-        if file.exists():
+        if _is_whole(file):
             done[cell] = file
         else:
             waiting.setdefault(file.stem, []).append(cell)
     return done, waiting
+
+
+def _is_whole(file: Path) -> bool:
+    """Whether a cell's results are there; damaged ones are found anew."""
+    try:
+        return isinstance(json.loads(file.read_text(encoding="utf-8")), dict)
+    except (OSError, ValueError):
+        return False
 
 
 def audits_of(study: Study, work: list[Cell], out: Path) -> list[Cell]:

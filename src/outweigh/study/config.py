@@ -103,13 +103,16 @@ class Study:
     def __post_init__(self) -> None:
         if not self.data or not self.methods or not self.seeds:
             raise ConfigError("study: want data, methods and seeds, at least one of each.")
+        if odd := [name for name in (*self.data, *self.methods) if not isinstance(name, str)]:
+            raise ConfigError(f"{odd[0]!r}: is no name of data or a method. Put it in quotes.")
+        for name in ("seeds", "planted", "fractions"):
+            if len({*getattr(self, name)}) < len(getattr(self, name)):
+                raise ConfigError(f"{name}: got {list(getattr(self, name))}, one of them twice.")
         for name, files in self.data.items():
             if not isinstance(files, Mapping) or not {"train"} <= set(files) <= {"train", "eval", SHIFTED}:
                 raise ConfigError(
                     f"data {name}: got {files!r}, want train, and eval or shifted, a file each."
                 )
-        if self.baseline not in self.methods:
-            raise ConfigError(f"baseline: got {self.baseline!r}, want one of {', '.join(self.methods)}.")
         if not self.planted or not all(0 <= share <= 0.5 for share in self.planted):
             raise ConfigError(f"planted: got {list(self.planted)}, want numbers from 0 to 0.5.")
         if not self.fractions or not all(0 < share <= 1 for share in self.fractions):
@@ -128,6 +131,8 @@ class Study:
                         f"methods {name}, meta: {', '.join(lacking)} has no file shifted. Add one under data."
                     )
         self.auditing(seed=0)
+        if self.baseline not in self.methods:
+            raise ConfigError(f"baseline: got {self.baseline!r}, want one of {', '.join(self.methods)}.")
 
     @property
     def cells(self) -> list[Cell]:

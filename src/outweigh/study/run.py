@@ -17,9 +17,9 @@ from outweigh.study.cells import WORK, run_cells
 from outweigh.study.config import Cell, Changes, Study, read_study
 from outweigh.study.plot import draw_gains
 from outweigh.study.table import markdown, study_lines
-from outweigh.training.arguments import training_arguments
 from outweigh.training.fit import check_training
 from outweigh.training.items import asked_columns
+from outweigh.training.workers import check_jobs
 
 Told = Callable[[Cell, dict[str, Any] | OutweighError, bool], None]
 
@@ -39,6 +39,7 @@ def run_study(
         TrainingError: cells failed; the table of the others is written before.
     """
     study = study if isinstance(study, Study) else read_study(Path(study))
+    check_jobs(jobs)
     check_study(study)  # before an hour has passed
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -97,7 +98,6 @@ def _check(study: Study, method: str, columns: Callable[[str, tuple[str, ...]], 
             known = [frozenset({*asked, *OPTIONAL})]
         for each in known:
             check_training(training, each)
-        training_arguments(training, Path("unused"), training.batch_pairs, training.validation > 0)
     except (ConfigError, DataError) as error:
         raise ConfigError(f"methods {method}: {error}") from None
 

@@ -5,13 +5,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from outweigh.data.config import TokenConfig
+from outweigh.data.config import LEAST_TOKENS, TokenConfig
 from outweigh.errors import ConfigError
 from outweigh.objectives.spec import Spec
 
 Limits = Mapping[str, tuple[float, float]]
 """Of fields, the least and the largest that they may be."""
 ABOVE_0 = 1e-300  # the least number that is more than nothing
+MOST_WHOLE = 2**31 - 1  # of whole numbers without another limit
 
 
 def check_limits(config: Any, where: str, limits: Limits) -> None:
@@ -27,9 +28,12 @@ def check_limits(config: Any, where: str, limits: Limits) -> None:
         if value is None and getattr(type(config), name) is None:
             continue
         types = (int, float) if float in (hints[name], *get_args(hints[name])) else (int,)
-        if isinstance(value, bool) or not (isinstance(value, types) and least <= value <= most):
+        top = MOST_WHOLE if most == math.inf and float not in types else most
+        is_number = isinstance(value, types) and not isinstance(value, bool)
+        if not is_number or not (least <= value <= top and math.isfinite(value)):
             wanted = "more than 0" if least == ABOVE_0 else f"{least:g} or more"
-            wanted += "" if most == math.inf else f", and at most {most:g}"
+            is_told = most < math.inf or (is_number and value > top)
+            wanted += f", and at most {top:,}" if is_told else ""
             whole = "" if float in types else "a whole number, "
             raise ConfigError(f"{where}{name}: got {value!r}, want {whole}{wanted}.")
     for name, hint in hints.items():
@@ -63,7 +67,7 @@ class SimilarityConfig:
     """Longer texts lose the left of their prompt first."""
 
     def __post_init__(self) -> None:
-        check_limits(self, "similarity ", {"max_tokens": (1, math.inf)})
+        check_limits(self, "similarity ", {"max_tokens": (LEAST_TOKENS, math.inf)})
 
 
 @dataclass(frozen=True, kw_only=True)

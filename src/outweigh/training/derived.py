@@ -112,6 +112,7 @@ def prepared(
         name: column for name, column in items.columns.items() if name not in {*found} - {*objective.needs}
     }
     check_columns(objective, columns)
+    check_weights(objective, columns)
     return items._replace(columns=kept), objective, check_caps(objective, columns)
 
 
@@ -143,6 +144,17 @@ def check_columns(objective: Objective, columns: Mapping[str, Tensor]) -> None:
                     f"{key} from {whence}: got {value_B[place].item():.4g} at pair "
                     f"{columns['item'][place].item()} (0-based), want {lowest:g} to {highest:g}."
                 )
+
+
+def check_weights(objective: Objective, columns: Mapping[str, Tensor]) -> None:
+    """Nothing, if some pair has a weight.
+
+    Raises:
+        ConfigError: all weights are 0, so that nothing would be learnt.
+    """
+    source = objective.weight
+    if source == 0 or (isinstance(source, Bound) and not source(columns).any()):
+        raise ConfigError("weight: is 0 for every pair, so nothing would be learnt. Choose another source.")
 
 
 def check_caps(objective: Objective, columns: Mapping[str, Tensor]) -> dict[str, Any]:

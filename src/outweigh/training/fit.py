@@ -145,7 +145,11 @@ def checked(data: Data, config: TrainConfig) -> tuple[Items, Objective]:
     """
     items = items_of(data)
     check_fits(data, config)
-    return items, check_training(config, items.columns)
+    objective = check_training(config, items.columns)
+    plain_course(config, items.key)
+    if config.meta.data is not None:
+        content_hash(config.meta.data)
+    return items, objective
 
 
 def check_training(config: TrainConfig, columns: Collection[str]) -> Objective:
@@ -159,7 +163,9 @@ def check_training(config: TrainConfig, columns: Collection[str]) -> Objective:
         check_unread(config.meta, "meta ", options, "without meta.data, a file of responses.")
     check_contrast(config)
     check_tokens(config)
-    return objective_of(config, columns)
+    objective = objective_of(config, columns)
+    training_arguments(config, Path("unused"), config.batch_pairs, config.validation > 0)
+    return objective
 
 
 def identity(items: Items, config: TrainConfig, base: str) -> str:

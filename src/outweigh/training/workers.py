@@ -21,8 +21,10 @@ def check_jobs(jobs: int) -> None:
     """Nothing, if so many processes may work here.
 
     Raises:
-        ConfigError: this is one process of several that a launcher started.
+        ConfigError: none may, or this is one process of several that a launcher started.
     """
+    if jobs < 1:
+        raise ConfigError(f"jobs: got {jobs}, want 1 or more.")
     if jobs > 1 and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError(f"jobs: got {jobs} under a launcher of processes, want 1 there.")
 
