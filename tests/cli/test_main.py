@@ -126,7 +126,15 @@ def test_a_misspelt_verb_is_answered_with_the_near_one(capsys):
     [
         (("--set", "epoch=1"), "--set: unknown option epoch. Did you mean epochs?"),
         (("--set", "tokens.max_token=8"), "unknown option tokens.max_token. Did you mean tokens.max_tokens?"),
-        (("--set", "nonsense=1"), "--set: unknown option nonsense. Want one of data, out, "),
+        (("--set", "nonsense=1"), "--set: unknown option nonsense. Want one of out, "),
+        (("--set", "data=x.jsonl"), "--set: unknown option data. Want one of out, "),
+        (("--set", "tokens=5"), "--set: tokens: got 5, want a mapping of its options."),
+        (("--set", "tokens.max_tokens=[5]"), "--set: tokens.max_tokens: got [5], want a single value."),
+        (("--set", "epochs={a: 1}"), "--set: epochs: got {'a': 1}, want a single value."),
+        (("--set", "epochs=true"), "--set: epochs: got True, want no truth value."),
+        (("--set", "epochs="), "--set: epochs: got None, want a value."),
+        (("--set", "quiet=maybe"), "--set: quiet: got 'maybe', want true or false."),
+        (("--set", "out=[a, b]"), "--set: out: got ['a', 'b'], want a single value."),
         (("--config", "c.yaml"), "c.yaml: unknown option tokens.max_token. Did you mean tokens.max_tokens?"),
     ],
 )
@@ -226,6 +234,37 @@ def test_absent_data_and_models_are_named(capsys, tmp_path):
     assert code == 2 and "no config.json" in err
 
 
+@pytest.mark.parametrize("verb", ["train", "audit", "align dpo", "run"])
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+@pytest.mark.parametrize(
+    ("theirs", "said_of_it"),
+    [
+        ("command: study\noutweigh: 0\n", "holds what outweigh study made"),
+        ("epochs: 2\n", "holds a run.yaml that is not outweigh's"),
+        ("", "holds a run.yaml that is not outweigh's"),
+    ],
+)
+def test_a_folder_that_is_anothers_is_refused_before_anything_is_read(
+    verb, dry, theirs, said_of_it, capsys, tmp_path
+):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "run.yaml").write_text(theirs)
+    code, _, err = said(capsys, *verb.split(), written(tmp_path, GOOD), "--out", out, *dry)
+    assert code == 2 and said_of_it in err
+    assert [path.name for path in out.iterdir()] == ["run.yaml"]
+
+
+@pytest.mark.parametrize("verb", ["score", "generate"])
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+def test_rows_are_not_written_over(verb, dry, capsys, tmp_path):
+    path, out = written(tmp_path, GOOD), tmp_path / "out.jsonl"
+    out.write_text("precious\n")
+    how = ["no/model", path] if verb == "score" else [path, "--policy", "no/model"]
+    code, _, err = said(capsys, verb, *how, "--out", out, *dry)
+    assert code == 2 and "is there already" in err and out.read_text() == "precious\n"
+
+
 def test_what_was_meant_is_said_of_models_and_kinds_of_alignment(capsys, tmp_path):
     path, out = written(tmp_path, GOOD), tmp_path / "out.jsonl"
     (tmp_path / "run" / "model").mkdir(parents=True)
@@ -240,6 +279,8 @@ def test_what_was_meant_is_said_of_models_and_kinds_of_alignment(capsys, tmp_pat
         (("align",), "got nothing, want dpo or rl first"),
         (("judge", path, "--by", "gold", "--prices", "-1", "2"), "want two numbers of 0 or more"),
         (("denoise", path, "--audit", out, "--out", out, "--smooth-band", "nan"), "smooth_band: got nan"),
+        (("audit", path, "--out", out, "--policy", "drop", "--repair.fraction", "1"), "drops every pair"),
+        (("score", "http://[x/get_reward", path, "--out", out), "names no host"),
     ):
         code, _, err = said(capsys, *arguments)
         assert code == 2 and meant in err.replace("\n", " "), err
@@ -288,7 +329,7 @@ def test_a_dry_run_says_what_it_would_cost_and_writes_nothing(capsys, tmp_path, 
         ("align", ["--cap", "{source: length, beta: wide}"], "beta"),
         ("audit", [], "audit: got 40 pairs, want at least 100"),
         ("audit", ["--full.epochs", "2"], "full: has no meaning without full voters"),
-        ("run", [], "audit: got 40 pairs, want at least 100"),
+        ("run", [], "run, beside the pairs to evaluate on: got 36 pairs, want at least 100"),
         ("score", [], "is what is read"),
         ("judge", ["--by", "gold"], "is what is read"),
         ("evaluate", ["--model", "minilm"], "is what is read"),
@@ -406,3 +447,10 @@ def test_a_training_says_what_it_saw_what_it_left_out_and_how_it_does(
     how += ["--objective", "listwise", "--validation", "0"]
     assert main(["train", str(rows), "--out", str(tmp_path / "lists"), *how]) == 0
     assert "on 8 rows of several responses." in capsys.readouterr().out
+
+
+def test_a_pair_of_numbers_is_a_list_of_the_config():
+    from outweigh.cli.judge import JudgeVerb
+
+    told = parse(JudgeVerb, ["d", "--by", "gold", "--set", "prices=[1, 2.5]"])
+    assert told.prices == (1.0, 2.5)

@@ -200,6 +200,10 @@ def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path):
 
 def test_a_file_that_is_not_there_is_refused_with_the_near_one(tmp_path):
     lines(tmp_path / "train.jsonl", ROWS)
+    named = f"{tmp_path}/train.jsonl[test]"
+    for name, said in ((named, "is of Hub data sets. Name the file"), ("", "empty")):
+        with pytest.raises(DataError, match=said):
+            read_pairs(name)
     with pytest.raises(DataError, match=r"trian.jsonl: no such file. Did you mean 'train.jsonl'\?"):
         read_pairs(tmp_path / "trian.jsonl")
 

@@ -107,7 +107,7 @@ def test_what_is_no_reward_model_is_refused_by_name(tiny_bert, reward_model):
         told = json.loads(config.read_text()) | {"id2label": {"0": "reward"}, "label2id": {"reward": 0}}
         (copied / "config.json").write_text(json.dumps(told))
         RewardModel.load(copied)
-    with pytest.raises(ModelError, match="got 2 labels, want a reward model with 1"):
+    with pytest.raises(ModelError, match="is no reward model: got 2 labels, want 1"):
         RewardModel.load(tiny_bert)
 
 

@@ -425,7 +425,7 @@ def test_with_a_file_of_prompts_to_follow_none_is_kept_apart_but_theirs(tiny_cha
 
 
 def test_fewer_than_two_followed_prompts_have_no_interval_and_are_refused(tiny_chat):
-    with pytest.raises(ConfigError, match="eval_prompts: got 1, want 2 or more"):
+    with pytest.raises(ConfigError, match="eval_prompts: got 1, want a whole number, 2 or more"):
         RLConfig(eval_prompts=1)
     trained, apart, _ = followed(QUICK | {"eval_prompts": 8}, tiny_chat)
     assert (len(trained), len(apart)) == (4, 8)  # the most that leave one batch

@@ -89,5 +89,5 @@ def test_heads_stand_on_as_many_layers_as_is_said(wordy_pairs, tiny_bert):
 
     one_of_two, both = votes(depth=0.5), votes(depth=1.0)
     assert not np.allclose(one_of_two, both) and np.array_equal(votes(), one_of_two)  # 2 / 3 of two is one
-    with pytest.raises(ConfigError, match=r"votes depth: got 0\.0, want above 0, and 1"):
+    with pytest.raises(ConfigError, match=r"votes depth: got 0\.0, want more than 0, and at most 1"):
         VoteConfig(depth=0.0)

@@ -152,6 +152,8 @@ def test_weights_that_are_all_nothing_are_refused(tiny_llama, wordy_pairs, tmp_p
     rows = [row | {"weight": 0} for row in wordy_pairs]
     with pytest.raises(ConfigError, match="weight: is 0 for every pair, so nothing would be learnt"):
         fit(PairSet.from_rows(rows), configured(tiny_llama, weight=spec), tmp_path)
+    centred = configured(tiny_llama, weight=spec, auxiliary={"centring": 1.0})  # which has no weights
+    assert fit(PairSet.from_rows(rows), centred, tmp_path).results["steps"]
 
 
 def test_a_validation_part_is_scored_in_parts_and_gives_the_same(

@@ -8,7 +8,7 @@ from typing import Literal
 from outweigh.align.shaping import ShapingConfig
 from outweigh.errors import ConfigError
 from outweigh.objectives.spec import Spec
-from outweigh.training.config import ABOVE_0, FitConfig, TrainConfig, check_adapters, check_limits
+from outweigh.training.config import ABOVE_0, MOST_SEED, FitConfig, TrainConfig, check_adapters, check_limits
 
 RATES = {"full": 1e-6, "lora": 1e-5}
 """Learning rates where none is given: TRL's default, and ten times it for adapters; not tuned."""
@@ -126,7 +126,8 @@ class RLConfig:
         above = ("learning_rate", "temperature", "epochs")
         limits = dict.fromkeys(ones, (1, math.inf)) | dict.fromkeys(above, (ABOVE_0, math.inf))
         limits |= dict.fromkeys(("n", "eval_prompts", "meta_responses"), (2, math.inf))
-        limits |= dict.fromkeys(("rounds", "kl", "seed"), (0, math.inf)) | {"top_p": (ABOVE_0, 1)}
+        limits |= dict.fromkeys(("rounds", "kl"), (0, math.inf))
+        limits |= {"seed": (0, MOST_SEED), "top_p": (ABOVE_0, 1)}
         check_limits(self, "", limits)
         check_adapters(self)
         if (self.batch_prompts * self.n) % self.device_responses:

@@ -69,7 +69,7 @@ def main(arguments: Sequence[str]) -> None:
     """Parses and aligns."""
     if arguments[:1] == ["rl"]:
         return _reinforce(arguments[1:])
-    if not {"dpo", "-h", "--help"} & {*arguments[:1]}:
+    if not {"dpo", "-h", "--help"} & {*arguments}:
         raise ConfigError(f"got {' '.join(arguments[:1]) or 'nothing'}, want dpo or rl first.")
     told = parse(Align, arguments)
     from outweigh.cli.show import cap_lines, policy_lines, show, show_plan
@@ -78,16 +78,20 @@ def main(arguments: Sequence[str]) -> None:
     from outweigh.models.loading import resolve
     from outweigh.steps.align import align_dpo
     from outweigh.steps.plan import TRAINING_PASSES, planned
+    from outweigh.steps.record import check_owner
+    from outweigh.training.arguments import check_arguments
     from outweigh.training.checkpoints import check_begun
     from outweigh.training.fit import checked
     from outweigh.training.items import asked_columns
 
     if told.common.dry_run:
+        check_owner(told.out, "align dpo")
         check_begun(told.out, told.resume, "policy")
         if told.settings.reference is not None:
             resolve(told.settings.reference)
         if told.eval is not None:
             read_pairs(told.eval, on_bad_rows=told.on_bad_rows)
+        check_arguments(told.settings.training)
         plan = planned(
             told.data,
             model=told.settings.backbone,

@@ -33,13 +33,22 @@ def main(arguments: Sequence[str]) -> None:
     """Parses and audits."""
     told = parse(Audit, arguments)
     from outweigh.cli.show import audit_lines, show, show_plan
+    from outweigh.data.pairs import PairSet
     from outweigh.steps.audit import audit, check_enough
     from outweigh.steps.plan import passes, planned
+    from outweigh.steps.record import check_owner
+    from outweigh.steps.votes import check_voters
 
     votes, full = told.settings.votes, told.settings.votes.method == "full"
     if not full and told.full != TrainConfig():
         raise ConfigError("full: has no meaning without full voters, want votes.method full.")
     if told.common.dry_run:
+        check_owner(told.out, "audit")
+
+        def check(pairs: PairSet) -> None:
+            check_enough(pairs)
+            check_voters(pairs, told.settings)
+
         plan = planned(
             told.data,
             model=told.full.backbone if full else votes.backbone,
@@ -48,7 +57,7 @@ def main(arguments: Sequence[str]) -> None:
             layers=told.full.layers if full else None,
             writes=[f"{told.out}/strength.parquet", f"{told.out}/audit.json"],
             on_bad_rows=told.on_bad_rows,
-            check=check_enough,
+            check=check,
         )
         return show_plan(told.common, plan)
     found = audit(

@@ -47,6 +47,7 @@ def main(arguments: Sequence[str]) -> None:
             config=told.sampling,
             server=told.server,
             on_bad_rows=told.on_bad_rows,
+            resume=told.resume,
         )
         return show(told.common, plan, generation_plan_lines(plan))
     results = generate(

@@ -81,9 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         where = f"{error.filename}: " if error.filename else ""
         return _told(f"outweigh {verb}: {where}{error.strerror}. {what_to_do(error)}", USERS_INPUT)
     except UnicodeEncodeError as error:
-        said = (
-            f"{error.object!r} can't be written as {error.encoding}. Rename the file, or set a UTF-8 locale."
-        )
+        what = error.object[error.start : error.end]
+        said = f"{what!r} can't be written as {error.encoding}. Set a UTF-8 locale, or rename the file."
         return _told(f"outweigh {verb}: {said}", USERS_INPUT)
     except Exception as error:
         return _fault(verb, error)

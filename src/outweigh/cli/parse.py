@@ -28,6 +28,7 @@ OnBadRows = Literal["error", "skip"]
 TOLD_ALONE = ("weights", "pairs")
 """What run.yaml tells of files; a command line has their paths."""
 
+POSITIONAL = get_args(tyro.conf.Positional[str])[1]
 WRITTEN_AS_YAML = (Spec, dict[str, Any], dict[str, float])
 
 
@@ -56,7 +57,8 @@ def parse(verb: type[Verb], arguments: Sequence[str], name: str | None = None) -
     with a message and exit code 2.
 
     Raises:
-        ConfigError: --config can't be read, or --set is not key=value.
+        ConfigError: --config can't be read, --set is not key=value, or an option there is not, or of
+            another kind.
     """
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     early.add_argument("--config", type=Path)
@@ -70,8 +72,9 @@ def parse(verb: type[Verb], arguments: Sequence[str], name: str | None = None) -
         key, equals, value = setting.partition("=")
         if not equals:
             raise ConfigError(f"--set: got {setting!r}, want key=value, as in --set epochs=2.")
-        flags += _flags({key: read_yaml(value, f"--set {key}")})
-        _check_known({key: None}, verb, "--set")
+        asked = {key: read_yaml(value, f"--set {key}")}
+        _check_known(asked, verb, "--set")
+        flags += _flags(asked)
     given = {each.partition("=")[0].replace("_", "-") for each in arguments}
     lists = {flag: values for flag, values in flags if values is not None and flag not in given}
     front = [flag for flag, values in flags if values is None]
@@ -96,10 +99,10 @@ def parse(verb: type[Verb], arguments: Sequence[str], name: str | None = None) -
 
 
 def _check_known(options: Mapping[str, Any], kind: type, where: str, before: str = "") -> None:
-    """Nothing, if the verb, or the part of it, has all these options.
+    """Nothing, if the verb, or the part of it, has all these options, of these kinds.
 
     Raises:
-        ConfigError: it lacks one.
+        ConfigError: it lacks one, or one is of another kind.
     """
     known = _entries(kind)
     for key, value in options.items():
@@ -109,17 +112,38 @@ def _check_known(options: Mapping[str, Any], kind: type, where: str, before: str
             said = f"Did you mean {before}{near[0]}?" if near else f"Want one of {', '.join(known)}."
             raise ConfigError(f"{where}: unknown option {before}{key}. {said}")
         inner = {rest: value} if rest else value
-        if is_dataclass(known[first]) and isinstance(inner, Mapping):
+        if wanted := _wanted(inner, known[first]):
+            raise ConfigError(f"{where}: {before}{key}: got {value!r}, want {wanted}.")
+        if is_dataclass(known[first]):
             _check_known(inner, known[first], where, f"{before}{first}.")
 
 
+def _wanted(value: Any, kind: Any) -> str | None:
+    """What an option of this kind wants in place of the value; None where this may be one. Numbers and words
+    are left to tyro, which reads them as flags."""
+    kinds = {kind, *get_args(kind)}
+    if is_dataclass(kind):
+        return None if isinstance(value, Mapping) else "a mapping of its options"
+    if kind in WRITTEN_AS_YAML or (value is None and type(None) in kinds):
+        return None
+    if bool in kinds or isinstance(value, bool):
+        fits = isinstance(value, bool) and bool in kinds
+        return None if fits else "true or false" if bool in kinds else "no truth value"
+    if isinstance(value, list):
+        return None if any(get_origin(each) is tuple for each in kinds) else "a single value"
+    return "a value" if value is None else "a single value" if isinstance(value, Mapping) else None
+
+
 def _entries(kind: Any) -> dict[str, Any]:
-    """The options of a verb, or a part of it, by their names, with their types."""
+    """The options of a verb, or a part of it, by their names, with their types; what stands without a name on
+    the command line is none."""
     hints, found = get_type_hints(kind, include_extras=True), dict[str, Any]()
     for each in fields(kind):
         inner, *about = (
             get_args(hints[each.name]) if get_origin(hints[each.name]) is Annotated else (hints[each.name],)
         )
+        if POSITIONAL in about:
+            continue
         names = [one.name for one in about if getattr(one, "name", None) is not None]
         if names == [""]:  # its options stand among the others
             found |= _entries(inner)

@@ -36,26 +36,15 @@ def main(arguments: Sequence[str]) -> None:
     """Parses and runs."""
     told = parse(Run, arguments)
     from outweigh.cli.show import run_lines, show, show_plan
-    from outweigh.data.pairs import PairSet, read_pairs
-    from outweigh.steps.audit import check_enough
     from outweigh.steps.plan import planned, run_passes
-    from outweigh.steps.run import check_unbegun, resolved, run
-    from outweigh.steps.votes import check_voters
-    from outweigh.training.fit import checked
+    from outweigh.steps.run import begun, resolved, run
+    from outweigh.training.arguments import check_arguments
     from outweigh.training.items import asked_columns
 
     settings = resolved(told.settings)
     if told.common.dry_run:
-        check_unbegun(told.out, told.resume)
-
-        def check(pairs: PairSet) -> None:
-            check_enough(pairs)
-            check_voters(pairs, settings.audit)
-            checked(pairs, settings.train)
-
-        for each in told.eval:
-            read_pairs(each, on_bad_rows=told.on_bad_rows)
-
+        check_arguments(settings.train)
+        begun(told.data, told.eval, settings, told.out, told.on_bad_rows, told.resume)
         plan = planned(
             told.data,
             model=settings.train.backbone,
@@ -65,7 +54,6 @@ def main(arguments: Sequence[str]) -> None:
             writes=[f"{told.out}/{name}" for name in ("model", "results.json", "report.html")],
             on_bad_rows=told.on_bad_rows,
             keep=asked_columns(settings.train),
-            check=check,
         )
         return show_plan(told.common, plan)
     results = run(

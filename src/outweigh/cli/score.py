@@ -38,9 +38,11 @@ def main(arguments: Sequence[str]) -> None:
     from outweigh.steps.plan import planned_scoring
     from outweigh.steps.record import check_apart
     from outweigh.steps.score import score
+    from outweigh.steps.unfinished import check_free
 
     if told.common.dry_run:
         check_apart(told.out, told.data)
+        check_free(told.out, told.resume)
         plan = planned_scoring(
             told.data, models=[told.model], writes=[str(told.out)], on_bad_rows=told.on_bad_rows
         )

@@ -37,16 +37,20 @@ def main(arguments: Sequence[str]) -> None:
     from outweigh.data.pairs import read_pairs
     from outweigh.evaluation.tables import evaluation_tables
     from outweigh.steps.plan import TRAINING_PASSES, planned
+    from outweigh.steps.record import check_owner
     from outweigh.steps.train import train
+    from outweigh.training.arguments import check_arguments
     from outweigh.training.checkpoints import check_begun
     from outweigh.training.fit import checked
     from outweigh.training.items import asked_columns
 
     if told.common.dry_run:
+        check_owner(told.out, "train")
         check_begun(told.out, told.resume)
         if told.eval is not None:
             read_pairs(told.eval, on_bad_rows=told.on_bad_rows)
         in_pairs = told.settings.objective == "pairs"
+        check_arguments(told.settings)
         plan = planned(
             told.data,
             model=told.settings.backbone,

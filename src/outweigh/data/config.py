@@ -1,6 +1,7 @@
 """How texts are rendered and cut. Imports nothing heavy: --help reads it."""
 
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Literal
 
 from outweigh.errors import ConfigError
@@ -21,5 +22,5 @@ class TokenConfig:
     """auto: the tokenizer's chat template (a plain one where it has none); none: texts joined as they are."""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.max_tokens, int) or self.max_tokens < LEAST_TOKENS:
+        if not isinstance(self.max_tokens, Integral) or self.max_tokens < LEAST_TOKENS:
             raise ConfigError(f"max_tokens: got {self.max_tokens}, want at least {LEAST_TOKENS}.")

@@ -44,6 +44,10 @@ def find_files(data: str | Path) -> list[Path]:
         DataError: no such file, a folder without data, or a kind of file that is not read.
     """
     path = Path(data).expanduser()
+    if not str(data):
+        raise DataError("data: got an empty name, want a file, a folder or a Hub data set.")
+    if _is_data(whole := Path(str(data).partition("[")[0])) and whole.exists() and not path.exists():
+        raise DataError(f"{data}: a split in brackets is of Hub data sets. Name the file alone, {whole}.")
     if path.is_dir():
         found = sorted(
             each for each in path.iterdir() if _is_data(each) and each.name[0] != "." and each.is_file()

@@ -177,6 +177,8 @@ def check_options(policy: str, options: RepairOptions) -> None:
         raise ConfigError(
             f"policy {policy}: reads no {', '.join(unread)}, want {', '.join(sorted(read)) or 'no options'}."
         )
+    if policy == "drop" and options.fraction == 1:
+        raise ConfigError(f"policy {policy}: fraction 1 drops every pair. Lower it.")
     if options.fraction is not None and {"smooth_band", "smooth_floor"} & {*given}:
         raise ConfigError("repair fraction: got a band of strengths, too. Name the share or the band.")
 

@@ -180,7 +180,7 @@ class RewardModel(Scorer):
             about = json.loads(file.read_text()) if file.exists() else {}
             tokens = TokenConfig(**about["tokens"]) if about else None
             origin = Origin(**about["origin"]) if about.get("origin") else None
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ConfigError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise ModelError(f"{file}: can't be read, got {error}. Save the model anew.") from None
         if max_tokens is not None:
             tokens = TokenConfig(**{**asdict(tokens or TokenConfig()), "max_tokens": max_tokens})

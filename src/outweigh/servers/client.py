@@ -38,6 +38,13 @@ Asked = TypeVar("Asked")
 Answer = TypeVar("Answer")
 
 
+def _host(url: str) -> str | None:
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        return None
+
+
 class Server:
     """What answers JSON under a URL. Its key stands in the environment variable `key`, where config names no
     other. `advice` ends the message where it answers something else.
@@ -48,7 +55,7 @@ class Server:
 
     def __init__(self, url: str, config: ServerConfig, *, key: str, advice: str) -> None:
         self.url = masked(url.rstrip("/"))  # for messages
-        if not urlsplit(url).hostname:
+        if not _host(url):
             raise ConfigError(f"{self.url}: names no host, want a URL as http://localhost:8000/v1.")
         self._address = url.rstrip("/")
         self.config = config

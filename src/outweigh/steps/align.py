@@ -12,6 +12,7 @@ from outweigh.steps.evaluate import judged
 from outweigh.steps.lock import alone
 from outweigh.steps.record import (
     Stopwatch,
+    check_owner,
     check_same_run,
     described,
     headed,
@@ -42,6 +43,7 @@ def align_dpo(
         DataError, ConfigError, ModelError, TrainingError: with what to do.
     """
     config, out = config or DPOConfig(), Path(out)
+    check_owner(out, "align dpo")
     check_begun(out, resume, "policy")
     clock = Stopwatch()
     with clock("reading"):

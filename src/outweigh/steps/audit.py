@@ -24,12 +24,21 @@ from outweigh.evaluation.facts import PairFacts
 from outweigh.metrics.arrays import FloatArray
 from outweigh.steps.config import AuditConfig
 from outweigh.steps.lock import alone
-from outweigh.steps.record import Stopwatch, described, headed, peak_memory, write_json, write_run
+from outweigh.steps.record import (
+    AUDIT,
+    STRENGTH,
+    Stopwatch,
+    check_owner,
+    described,
+    headed,
+    peak_memory,
+    write_json,
+    write_run,
+)
 from outweigh.steps.votes import Asked, ask
 from outweigh.training.config import TrainConfig
 from outweigh.training.workers import check_jobs
 
-AUDIT, STRENGTH = "audit.json", "strength.parquet"
 HISTOGRAM_BINS = 40
 REPAIR = "flip"
 """What auto recommends where the audit is trusted; measured in docs/measurements.md, repair."""
@@ -69,6 +78,8 @@ def audit(
         config = replace(config, votes=replace(config.votes, method="probes"))
     folder = Path(out) if out is not None else None
     check_jobs(config.votes.jobs)
+    if folder is not None and of is None:
+        check_owner(folder, "audit")
     with clock("reading"):
         pairs = read_pairs(data, on_bad_rows=on_bad_rows)
         about = described(data if of is None else of, pairs)

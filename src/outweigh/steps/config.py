@@ -1,11 +1,10 @@
 """The options of the steps put together. Imports nothing heavy: --help reads it."""
 
-import math
 from dataclasses import dataclass, field
 
 from outweigh.denoising.policies import POLICIES, PRESETS, RepairOptions, check_options
 from outweigh.errors import ConfigError
-from outweigh.training.config import ABOVE_0, TrainConfig, check_limits
+from outweigh.training.config import ABOVE_0, MOST_SEED, TrainConfig, check_limits
 from outweigh.voting.config import VoteConfig
 
 
@@ -52,4 +51,4 @@ class RunConfig:
     """Decides the held-out part and the intervals; audit and train have their own."""
 
     def __post_init__(self) -> None:
-        check_limits(self, "", {"held_out": (ABOVE_0, 0.99), "seed": (0, math.inf)})
+        check_limits(self, "", {"held_out": (ABOVE_0, 0.99), "seed": (0, MOST_SEED)})

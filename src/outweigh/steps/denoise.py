@@ -15,8 +15,7 @@ from outweigh.data.writing import IGNORED_BY, PEER_ROWS, row_of_pair, write_rows
 from outweigh.denoising.policies import Repair, RepairOptions, check_options, repair
 from outweigh.denoising.rows import RowCounts, repaired_row
 from outweigh.errors import ConfigError, DataError
-from outweigh.steps.audit import AUDIT, STRENGTH
-from outweigh.steps.record import check_apart, sources
+from outweigh.steps.record import AUDIT, STRENGTH, check_apart, sources
 
 
 def denoise(
@@ -87,15 +86,14 @@ def read_audit(folder: Path, data: Data) -> tuple[dict[str, np.ndarray], dict[st
     try:
         about = json.loads((folder / AUDIT).read_text(encoding="utf-8"))
         hashes = [each.get("sha256") for each in about["data"]["files"]]
-        if about["strength_sha256"] != content_hash(folder / STRENGTH):
+        own = content_hash(folder / STRENGTH)
+        if about.get("strength_sha256", own) != own:  # older audits don't tell
             raise ValueError(f"{STRENGTH} is not the one of {AUDIT}")
         table = pq.read_table(folder / STRENGTH)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{folder}: no whole audit ({error}). Run: outweigh audit DATA --out {folder}"
-        ) from None
+        raise DataError(f"{folder}: no whole audit ({error}). Run: outweigh audit DATA --out DIR") from None
     if hashes != [each.get("sha256") for each in sources(data)]:
-        raise DataError(f"{folder}: is the audit of other data. Run: outweigh audit DATA --out {folder}")
+        raise DataError(f"{folder}: is the audit of other data. Run: outweigh audit DATA --out DIR")
     return {name: table.column(name).to_numpy() for name in table.column_names}, about
 
 

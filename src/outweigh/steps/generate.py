@@ -24,7 +24,7 @@ from outweigh.models.features import checkpoint_identity
 from outweigh.progress import progress
 from outweigh.servers.config import ServerConfig, is_server, masked
 from outweigh.steps.record import check_apart, headed, peak_memory
-from outweigh.steps.unfinished import finished_rows, unfinished_rows
+from outweigh.steps.unfinished import check_free, finished_rows, unfinished_rows
 
 TRIED = 16  # tokens of the answers that a dry run times
 
@@ -59,12 +59,13 @@ def generate(
 
     Raises:
         DataError: a row has no prompt or one that the policy can't take, and `on_bad_rows` is error.
-        ConfigError: there is an unfinished file and no `resume`, what is there is of other prompts, weights
-            or settings, another run is writing it, or `out` is the data itself.
+        ConfigError: there is a file, finished or not, and no `resume`, what is there is of other prompts,
+            weights or settings, another run is writing it, or `out` is the data itself.
         ModelError, ServerError: the policy can't be loaded, or does not answer.
     """
     config, path = config or SamplingConfig(), Path(out)
     check_apart(path, data)
+    check_free(path, resume)
     sampler = _sampler(policy, config, server)
     asked, bad = asked_rows(data, sampler.refusal, on_bad_rows, written=True)
     model = sampler.server.model if isinstance(sampler, ServedPolicy) else checkpoint_identity(str(policy))
@@ -121,13 +122,15 @@ def planned_generation(
     config: SamplingConfig,
     server: ServerConfig,
     on_bad_rows: OnBadRows = "error",
+    resume: bool = False,
 ) -> dict[str, Any]:
     """What would be asked and, of a policy in memory, the seconds at most, from a batch of short answers.
 
     Raises:
-        DataError, ModelError, ServerError: as `generate`.
+        DataError, ConfigError, ModelError, ServerError: as `generate`.
     """
     check_apart(Path(out), data)
+    check_free(Path(out), resume)
     sampler = _sampler(policy, config, server)
     asked, bad = asked_rows(data, sampler.refusal, on_bad_rows, written=True)
     tokens = len(asked) * config.n * config.max_new_tokens

@@ -20,10 +20,13 @@ from outweigh.data.files import content_hash, find_files
 from outweigh.data.pairs import Data, PairSet
 from outweigh.data.writing import replaced_whole
 from outweigh.errors import ConfigError
+from outweigh.yaml12 import read_yaml_file
 
 PACKAGES = ("outweigh", "torch", "transformers", "accelerate", "datasets", "peft", "numpy", "scikit-learn")
 FREE = {"audit.votes.jobs"}
 """Settings that may change between a run and its going on: they decide nothing but the time."""
+AUDIT, STRENGTH = "audit.json", "strength.parquet"
+"""An audit of the whole file, and the values of each pair."""
 IN_MEMORY = "rows in memory"
 
 
@@ -108,18 +111,27 @@ def as_json(results: Mapping[str, Any], indent: int | None = None) -> str:
     return json.dumps(results, indent=indent, default=_plain, allow_nan=False)
 
 
-def write_run(folder: Path, command: str, settings: Mapping[str, Any], data: Mapping[str, Any]) -> None:
-    """Nothing; writes run.yaml, by which a run can be repeated: options, versions, seeds, data hashes.
+def check_owner(folder: Path, command: str) -> None:
+    """Nothing, if the folder has no run.yaml, or this command's.
 
     Raises:
-        ConfigError: the folder's run.yaml is another command's.
+        ConfigError: it has another's.
     """
     file = folder / "run.yaml"
-    if file.exists() and (theirs := yaml.safe_load(file.read_text(encoding="utf-8"))["command"]) != command:
-        raise ConfigError(f"{folder}: holds what outweigh {theirs} made. Choose another folder.")
+    if not file.exists():
+        return
+    about = read_yaml_file(file)
+    theirs = about.get("command") if isinstance(about, Mapping) else None
+    if theirs != command:
+        whose = f"what outweigh {theirs} made" if theirs else "a run.yaml that is not outweigh's"
+        raise ConfigError(f"{folder}: holds {whose}. Choose another folder.")
+
+
+def write_run(folder: Path, command: str, settings: Mapping[str, Any], data: Mapping[str, Any]) -> None:
+    """Nothing; writes run.yaml, by which a run can be repeated: options, versions, seeds, data hashes."""
     about = headed(command, settings.get("seed", 0))
     about |= {"settings": json.loads(as_json(settings)), "data": data}
-    with replaced_whole(file) as out:
+    with replaced_whole(folder / "run.yaml") as out:
         out.write(yaml.safe_dump(about, sort_keys=False, allow_unicode=True).encode())
 
 

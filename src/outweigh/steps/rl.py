@@ -28,7 +28,7 @@ from outweigh.optional import need
 from outweigh.servers.config import ServerConfig, is_server, masked
 from outweigh.steps.generate import Asked, asked_rows
 from outweigh.steps.lock import alone
-from outweigh.steps.record import as_json, headed, peak_memory, sources, write_json, write_run
+from outweigh.steps.record import as_json, check_owner, headed, peak_memory, sources, write_json, write_run
 from outweigh.steps.rounds import Round, Rounds, set_by_rounds, train_config
 from outweigh.training.checkpoints import full_disk_named
 from outweigh.training.config import TrainConfig
@@ -66,7 +66,7 @@ def align_rl(
         DataError, ConfigError, ModelError, TrainingError, MissingExtra: with what to do.
     """
     config, out = config or RLConfig(), Path(out)
-    _check_can_begin(config)
+    _check_can_begin(config, Path(out))
     _check_meta(config, reward, pairs, str(reward_model))
     learned = None if pairs is None else _learned(pairs, reward or TrainConfig(), reward_model, on_bad_rows)
     first = load_scorer(reward_model, server)
@@ -143,8 +143,9 @@ def _facts(finished: Sequence[Round], seed: int) -> list[RoundFacts]:
     return [round_facts(answers[: place + 1], each.log, seed=seed) for place, each in enumerate(finished)]
 
 
-def _check_can_begin(config: RLConfig) -> None:
-    """Nothing, if TRL is there, and the policy may be one that can be trained."""
+def _check_can_begin(config: RLConfig, out: Path) -> None:
+    """Nothing, if TRL is there, the policy may be one that can be trained, and the folder is no other's."""
+    check_owner(out, "align rl")
     if config.rounds:
         need("trl", extra="trl", feature="align rl")
     if is_server(config.policy):
@@ -202,7 +203,7 @@ def planned_rl(
     Raises:
         DataError, ConfigError, ModelError: as `align_rl`.
     """
-    _check_can_begin(config)
+    _check_can_begin(config, Path(out))
     _check_meta(config, reward, pairs, str(reward_model))
     if pairs is not None:
         _learned(pairs, reward or TrainConfig(), reward_model, on_bad_rows)

@@ -17,14 +17,17 @@ from outweigh.data.split import hold_out
 from outweigh.errors import ConfigError, DataError
 from outweigh.evaluation.facts import PairFacts
 from outweigh.models.reward import RewardModel
-from outweigh.steps.audit import AUDIT, audit, check_enough
+from outweigh.steps.audit import audit, check_enough
 from outweigh.steps.config import RunConfig
 from outweigh.steps.denoise import denoise, read_audit
 from outweigh.steps.evaluate import Judged, compared, judged
 from outweigh.steps.lock import alone
 from outweigh.steps.record import (
+    AUDIT,
+    STRENGTH,
     Stopwatch,
     as_json,
+    check_owner,
     check_same_run,
     described,
     headed,
@@ -35,8 +38,8 @@ from outweigh.steps.record import (
 )
 from outweigh.steps.votes import check_voters
 from outweigh.training.checkpoints import RECORD
-from outweigh.training.fit import fit
-from outweigh.training.items import asked_columns, check_steps, objective_of
+from outweigh.training.fit import checked, fit
+from outweigh.training.items import asked_columns, check_steps
 from outweigh.training.workers import check_jobs
 
 logger = logging.getLogger(__name__)
@@ -88,18 +91,8 @@ def outcome(
         DataError, ConfigError, ModelError, TrainingError: as `run`.
     """
     config, out, clock = resolved(config or RunConfig()), Path(out), Stopwatch()
-    if config.train.beside is not None:
-        raise ConfigError("train.beside: a run compares its two models itself. Leave it out.")
-    check_unbegun(out, resume)
-    check_jobs(config.audit.votes.jobs)
     with clock("reading"):
-        pairs, held_out, about = _read(data, eval, config, on_bad_rows)
-    check_enough(pairs, "run, beside the pairs to evaluate on")
-    check_voters(pairs, config.audit)
-    if config.audit.votes.method == "full":  # its voters see every pair, validation part and all
-        check_steps(objective_of(config.train, pairs.columns), config.train, len(pairs))
-    if resume:
-        check_same_run(out, asdict(config), about)
+        pairs, held_out, about = begun(data, eval, config, out, on_bad_rows, resume)
     write_run(out, "run", asdict(config), about)
     found: dict[str, dict[str, Judged]] = {}
     trained: dict[str, Any] = {}
@@ -113,7 +106,7 @@ def outcome(
     del model  # the next ones may need its memory
     if not done:
         audit(pairs, out=out, config=config.audit, training=config.train, of=data, first_gap_B=gap_B)
-    audited = json.loads((out / "audit.json").read_text(encoding="utf-8"))
+    audited = json.loads((out / AUDIT).read_text(encoding="utf-8"))
     with clock("denoise"):
         repaired = denoise(data, audit=out, out=out / "pairs.clean.jsonl")
     if set(repaired["actions"]) == {"keep"}:
@@ -134,6 +127,35 @@ def write_outcome(results: Mapping[str, Any], pairs: PairSet, out: Path) -> None
     """Nothing; writes the report, then `out/results.json`, which says that the run is finished."""
     write_page(results, pairs, out)
     write_json(out / "results.json", results)
+
+
+def begun(
+    data: Data,
+    eval: Sequence[str | Path],
+    config: RunConfig,
+    out: Path,
+    on_bad_rows: OnBadRows = "error",
+    resume: bool = False,
+) -> tuple[PairSet, dict[str, PairSet], dict[str, Any]]:
+    """Pairs to train on, the sets to evaluate on by name, and what is said of both, once the run can begin.
+
+    Raises:
+        DataError, ConfigError, ModelError: it can't.
+    """
+    if config.train.beside is not None:
+        raise ConfigError("train.beside: a run compares its two models itself. Leave it out.")
+    check_owner(out, "run")
+    check_unbegun(out, resume)
+    check_jobs(config.audit.votes.jobs)
+    pairs, held_out, about = _read(data, eval, config, on_bad_rows)
+    check_enough(pairs, "run, beside the pairs to evaluate on")
+    check_voters(pairs, config.audit)
+    _, objective = checked(pairs, config.train)
+    if config.audit.votes.method == "full":  # its voters see every pair, validation part and all
+        check_steps(objective, config.train, len(pairs))
+    if resume:
+        check_same_run(out, asdict(config), about)
+    return pairs, held_out, about
 
 
 def check_unbegun(out: Path, resume: bool) -> None:
@@ -236,8 +258,8 @@ def write_page(results: Mapping[str, Any], pairs: PairSet, out: Path) -> Path:
     from outweigh.report import DoubtfulPair, write_report  # late: matplotlib is slow to load
 
     doubtful = []
-    if (out / "strength.parquet").exists():
-        table = pq.read_table(out / "strength.parquet").to_pydict()
+    if (out / STRENGTH).exists():
+        table = pq.read_table(out / STRENGTH).to_pydict()
         source = pairs.column("source")
         for place in np.argsort(-np.array(table["wrong_probability"]), kind="stable")[:DOUBTFUL].tolist():
             pair = pairs[place]

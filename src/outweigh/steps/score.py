@@ -23,7 +23,7 @@ from outweigh.models.reward import Scorer
 from outweigh.progress import progress
 from outweigh.servers.config import ServerConfig, is_server, masked
 from outweigh.steps.record import check_apart
-from outweigh.steps.unfinished import finished_rows, unfinished_rows
+from outweigh.steps.unfinished import check_free, finished_rows, unfinished_rows
 
 CHUNK = 2048  # rows scored at once; their texts are sorted by length
 
@@ -48,12 +48,14 @@ def score(
     Raises:
         DataError: a row is not what it should be and `on_bad_rows` is error, none can be scored, or the file
             can't be written.
-        ConfigError: `out` is the data itself, or a folder; there is an unfinished file and no `resume`; what
-            is there is of other data or another model; or `resume` with a model in memory, which has no name.
+        ConfigError: `out` is the data itself, or a folder; there is a file, finished or not, and no `resume`;
+            what is there is of other data or another model; or `resume` with a model in memory, which has no
+            name.
         ModelError: the model can't be loaded.
     """
     path, started = Path(out), time.monotonic()
     check_apart(path, data)
+    check_free(path, resume)
     if resume and isinstance(model, Scorer):
         raise ConfigError("resume: got a model in memory, which can't be told from another. Give its name.")
     identity = _identity(model, data)

@@ -12,6 +12,7 @@ from outweigh.steps.evaluate import judged
 from outweigh.steps.lock import alone
 from outweigh.steps.record import (
     Stopwatch,
+    check_owner,
     check_same_run,
     described,
     headed,
@@ -45,6 +46,7 @@ def train(
         DataError, ConfigError, ModelError, TrainingError: with what to do.
     """
     config, out = config or TrainConfig(), Path(out)
+    check_owner(out, "train")
     check_begun(out, resume)
     clock = Stopwatch()
     with clock("reading"):

@@ -84,6 +84,16 @@ def places(path: Path) -> tuple[Path, Path]:
     return path.with_name(f"{path.name}.unfinished"), path.with_name(f"{path.name}.identity")
 
 
+def check_free(path: Path, resume: bool) -> None:
+    """Nothing, if no file would be written over.
+
+    Raises:
+        ConfigError: one is there, and it is not asked to be taken as it is.
+    """
+    if path.exists() and not resume:
+        raise ConfigError(f"{path}: is there already. Name another file, or remove it.")
+
+
 def finished_rows(path: Path, identity: str) -> int | None:
     """The rows of a finished file of the same run, to be left as it is; None where there is none.
 
@@ -106,14 +116,12 @@ def unfinished_rows(path: Path, identity: str, *, resume: bool) -> Iterator[Unfi
     """Rows that become `path` when the block ends without an error; `identity`, a line, is kept beside it.
 
     Raises:
-        ConfigError: the name is not one of JSON lines; a finished file, rows of another run, or of this one
-            without `resume` stand there; or another process writes them.
+        ConfigError: the name is not one of JSON lines; rows of another run, or of this one without `resume`,
+            stand there; or another process writes them.
     """
     if not path.name.endswith((".jsonl", ".jsonl.gz")):
         raise ConfigError(f"{path}: rows are written as JSON lines, want a name in .jsonl or .jsonl.gz.")
     unfinished, record = places(path)
-    if path.exists() and not resume:
-        raise ConfigError(f"{path}: is there already. Name another file, or remove it.")
     if unfinished.exists() and not resume:
         raise ConfigError(f"{unfinished}: was left by an unfinished run. Go on with --resume, or remove it.")
     path.parent.mkdir(parents=True, exist_ok=True)

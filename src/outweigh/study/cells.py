@@ -163,7 +163,7 @@ def _audited(study: Study, cell: Cell, out: Path, pairs: Path) -> dict[str, Any]
         training = study.training(study.baseline, seed=cell.seed, data=cell.data)
         audit(own / "pairs.jsonl", out=own, config=study.auditing(seed=cell.seed), training=training)
         (own / "done.json").write_text(json.dumps({"seconds": time.monotonic() - began}))
-        folder.parent.mkdir(exist_ok=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
         with suppress(OSError):  # another job was first: its audit is the same
             own.rename(folder)
     return {

@@ -1,5 +1,6 @@
 """The pairs that a cell of a study trains on, and those that it is judged on."""
 
+import json
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,12 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from outweigh.auditing.trust import planted_flips
-from outweigh.data.files import raw_rows
+from outweigh.data.files import content_hash, raw_rows
 from outweigh.data.pairs import PairSet, read_pairs
 from outweigh.data.split import hold_out
 from outweigh.data.writing import swap_row, write_rows
 from outweigh.errors import DataError
 from outweigh.steps.denoise import denoise
+from outweigh.steps.record import AUDIT, STRENGTH, write_json
 from outweigh.study.config import Cell, Changes
 
 HELD_OUT = 0.25
@@ -83,9 +85,11 @@ def _shuffled(folder: Path, seed: int, work: Path) -> Path:
     """The audit, the values of each pair now another one's."""
     copy = work / "shuffled"
     shutil.copytree(folder, copy)
-    table = pq.read_table(folder / "strength.parquet")
+    table = pq.read_table(folder / STRENGTH)
     order = pa.array(np.random.default_rng(seed).permutation(len(table)))
     for name in OF_AUDIT:
         table = table.set_column(table.column_names.index(name), name, table.column(name).take(order))
-    pq.write_table(table, copy / "strength.parquet")
+    pq.write_table(table, copy / STRENGTH)
+    about = json.loads((copy / AUDIT).read_text(encoding="utf-8"))
+    write_json(copy / AUDIT, about | {"strength_sha256": content_hash(copy / STRENGTH)})
     return copy

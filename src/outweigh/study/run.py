@@ -17,6 +17,7 @@ from outweigh.study.cells import WORK, run_cells
 from outweigh.study.config import Cell, Changes, Study, read_study
 from outweigh.study.plot import draw_gains
 from outweigh.study.table import markdown, study_lines
+from outweigh.training.arguments import check_arguments
 from outweigh.training.fit import check_training
 from outweigh.training.items import asked_columns
 from outweigh.training.workers import check_jobs
@@ -98,6 +99,7 @@ def _check(study: Study, method: str, columns: Callable[[str, tuple[str, ...]], 
             known = [frozenset({*asked, *OPTIONAL})]
         for each in known:
             check_training(training, each)
+        check_arguments(training)
     except (ConfigError, DataError) as error:
         raise ConfigError(f"methods {method}: {error}") from None
 

@@ -92,6 +92,15 @@ def training_arguments(config: TrainConfig, output: Path, items: int, watched: b
     return _with_further(settings, config.trainer)
 
 
+def check_arguments(config: TrainConfig) -> None:
+    """Nothing, if transformers takes what it is told of the configuration; it then has set up this process.
+
+    Raises:
+        ConfigError: as `training_arguments`.
+    """
+    training_arguments(config, Path("unused"), config.batch_pairs, config.validation > 0)
+
+
 def _with_further(settings: Mapping[str, Any], further: Mapping[str, Any]) -> TrainingArguments:
     """transformers' arguments of our settings and the user's own."""
     for name in OWN.keys() & further.keys():

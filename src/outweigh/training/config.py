@@ -1,8 +1,10 @@
 """What a training run can be told, a line of meaning under each field. Imports nothing heavy."""
 
 import math
+import sys
 from collections.abc import Collection, Mapping
 from dataclasses import MISSING, dataclass, field, fields
+from numbers import Integral, Real
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from outweigh.data.config import LEAST_TOKENS, TokenConfig
@@ -12,7 +14,7 @@ from outweigh.objectives.spec import Spec
 Limits = Mapping[str, tuple[float, float]]
 """Of fields, the least and the largest that they may be."""
 ABOVE_0 = 1e-300  # the least number that is more than nothing
-MOST_WHOLE = 2**31 - 1  # of whole numbers without another limit
+MOST_SEED = 2**32 - 1  # what numpy takes
 
 
 def check_limits(config: Any, where: str, limits: Limits) -> None:
@@ -27,14 +29,14 @@ def check_limits(config: Any, where: str, limits: Limits) -> None:
         value = getattr(config, name)
         if value is None and getattr(type(config), name) is None:
             continue
-        types = (int, float) if float in (hints[name], *get_args(hints[name])) else (int,)
-        top = MOST_WHOLE if most == math.inf and float not in types else most
-        is_number = isinstance(value, types) and not isinstance(value, bool)
+        kind = Real if float in (hints[name], *get_args(hints[name])) else Integral
+        top = sys.maxsize if most == math.inf and kind is Integral else most
+        is_number = isinstance(value, kind) and not isinstance(value, bool)
         if not is_number or not (least <= value <= top and math.isfinite(value)):
             wanted = "more than 0" if least == ABOVE_0 else f"{least:g} or more"
             is_told = most < math.inf or (is_number and value > top)
             wanted += f", and at most {top:,}" if is_told else ""
-            whole = "" if float in types else "a whole number, "
+            whole = "" if kind is Real else "a whole number, "
             raise ConfigError(f"{where}{name}: got {value!r}, want {whole}{wanted}.")
     for name, hint in hints.items():
         if get_origin(hint) is Literal and (value := getattr(config, name)) not in get_args(hint):
@@ -124,7 +126,8 @@ class ContrastConfig:
 LIMITS: Limits = {
     **dict.fromkeys(("batch_pairs", "device_pairs", "patience", "save_every_steps"), (1, math.inf)),
     **dict.fromkeys(("evaluations", "lora_rank", "lora_alpha"), (1, math.inf)),
-    **dict.fromkeys(("learning_rate", "weight_decay", "max_grad_norm", "seed"), (0, math.inf)),
+    **dict.fromkeys(("learning_rate", "weight_decay", "max_grad_norm"), (0, math.inf)),
+    "seed": (0, MOST_SEED),
     "epochs": (ABOVE_0, math.inf),
     "warmup_fraction": (0, 1),
     "dropout": (0, 0.99),

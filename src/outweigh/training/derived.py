@@ -112,7 +112,8 @@ def prepared(
         name: column for name, column in items.columns.items() if name not in {*found} - {*objective.needs}
     }
     check_columns(objective, columns)
-    check_weights(objective, columns)
+    if not objective.auxiliary and config.contrast.kind == "none":  # which have no weights
+        check_weights(objective, columns)
     return items._replace(columns=kept), objective, check_caps(objective, columns)
 
 

@@ -163,9 +163,7 @@ def check_training(config: TrainConfig, columns: Collection[str]) -> Objective:
         check_unread(config.meta, "meta ", options, "without meta.data, a file of responses.")
     check_contrast(config)
     check_tokens(config)
-    objective = objective_of(config, columns)
-    training_arguments(config, Path("unused"), config.batch_pairs, config.validation > 0)
-    return objective
+    return objective_of(config, columns)
 
 
 def identity(items: Items, config: TrainConfig, base: str) -> str:

@@ -11,7 +11,8 @@ METRIC = "eval_log_loss"
 class Patience(TrainerCallback):
     """Ends training after so many evaluations in a row whose log loss is not the lowest.
 
-    It goes by the log alone, which a checkpoint has: a resumed training ends where it would have.
+    It goes by the log alone, which a checkpoint has: a resumed training ends where it would have, or a step
+    later where it was killed after that.
     """
 
     def __init__(self, evaluations: int) -> None:
