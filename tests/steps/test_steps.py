@@ -320,8 +320,8 @@ def test_an_audit_whose_parts_are_not_of_one_another_is_none(audited, pairs_file
     (tmp_path / "mixed/audit.json").write_text("{}")
     with pytest.raises(DataError, match="no whole audit"):
         outweigh.denoise(pairs_file, audit=tmp_path / "mixed", out=tmp_path / "clean.jsonl")
-    with pytest.raises(ConfigError, match="policy drop: fraction 1 drops every pair"):
-        options = RepairOptions(fraction=1.0)
+    with pytest.raises(ConfigError, match="policy drop: drops all 180 pairs"):
+        options = RepairOptions(fraction=0.999)
         outweigh.denoise(
             pairs_file, audit=audited[0], out=tmp_path / "c.jsonl", policy="drop", options=options
         )
