@@ -21,7 +21,7 @@ class Generate:
     policy: str
     """A causal model: a folder, a Hub name, smollm2; or the URL of an OpenAI-compatible server, http://.../v1."""
     out: Path
-    """File for the rows, .jsonl or .jsonl.gz."""
+    """File for the rows, .jsonl or .jsonl.gz; one that is there is not written over."""
     sampling: Annotated[SamplingConfig, tyro.conf.arg(name="")] = field(default_factory=SamplingConfig)
     """How responses are drawn."""
     server: ServerConfig = field(default_factory=ServerConfig)

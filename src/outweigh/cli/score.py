@@ -21,7 +21,7 @@ class Score:
     data: tyro.conf.Positional[str]
     """File, folder or Hub data set of pairs or of rows with `responses`."""
     out: Path
-    """File for the rows, .jsonl or .jsonl.gz."""
+    """File for the rows, .jsonl or .jsonl.gz; one that is there is not written over."""
     on_bad_rows: OnBadRows = "error"
     """skip leaves bad rows out and says how many they are."""
     resume: bool = False

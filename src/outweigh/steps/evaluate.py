@@ -66,6 +66,8 @@ def evaluate(
         check_apart(Path(out), *sets.values())
     keep = [grade] if grade else []
     read = {name: read_pairs(each, on_bad_rows=on_bad_rows, keep=keep) for name, each in sets.items()}
+    for pairs in read.values() if grade else ():
+        PairFacts.of(pairs, grade)  # which may not be numbers
     rewards: dict[str, dict[str, Rewards]] = {name: {} for name in sets}
     for name, model in named.items():  # one model in memory at a time
         loaded = load_scorer(model, server)
