@@ -6,6 +6,7 @@ name is told where it stands, for as a flag its value would be taken for what th
 
 import argparse
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from difflib import get_close_matches
@@ -95,6 +96,9 @@ def parse(verb: type[Verb], arguments: Sequence[str], name: str | None = None) -
     common: Common = found.common  # type: ignore[attr-defined]
     progress.QUIET = common.quiet
     logging.basicConfig(level=logging.ERROR if common.quiet else logging.WARNING, format="%(message)s")
+    logging.getLogger("huggingface_hub").propagate = False  # it prints its lines itself
+    if common.quiet:
+        os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     return found
 
 
