@@ -12,7 +12,7 @@ from outweigh.data.config import TokenConfig
 from outweigh.data.pairs import PairSet
 from outweigh.errors import ConfigError
 from outweigh.models.ensemble import COMBINE, Ensemble, averaged, load_scorer, members_of
-from outweigh.models.reward import RewardModel
+from outweigh.models.reward import RewardModel, Scorer
 from outweigh.training.config import TrainConfig
 from outweigh.training.fit import fit
 
@@ -119,3 +119,17 @@ def test_a_name_says_the_penalty_of_disagreement(members):
     )
     np.testing.assert_allclose(mean - tenth, (mean - half) / 5, atol=1e-6)
     assert (mean - half).max() > 1e-6
+
+
+def test_texts_of_pairs_are_scored_in_the_pairs_order_each_once():
+    asked = []
+
+    class Seen(Scorer):
+        def score_texts(self, texts):
+            asked.extend(response[0].content for _, response in texts)
+            return np.array([float(len(response[0].content)) for _, response in texts])
+
+    rows = [{"prompt": "p", "chosen": "x" * n, "rejected": "y"} for n in range(2, 9)]
+    chosen, rejected = Seen().score_pairs(PairSet.from_rows(rows))
+    assert asked == ["xx", "y", *("x" * n for n in range(3, 9))]
+    assert chosen.tolist() == list(range(2, 9)) and rejected.tolist() == [1.0] * 7
