@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "outweigh"
 LAYERS = [
-    *("errors", "optional", "progress", "yaml12", "servers", "data", "metrics", "objectives"),
+    *("errors", "limits", "optional", "progress", "yaml12", "servers", "data", "metrics", "objectives"),
     *("models", "training"),
     *("voting", "auditing", "denoising", "evaluation", "generation", "selection", "align", "integrations"),
     *("report", "steps", "study", "cli"),

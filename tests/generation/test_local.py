@@ -115,11 +115,12 @@ def test_an_encoder_can_not_answer(tiny_bert):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"n": 0}, "n: got 0, want 1 or more"),
-        ({"top_p": 0.0}, "want 0 or more and a probability"),
+        ({"n": 0}, "n: got 0, want a whole number, 1 or more"),
+        ({"top_p": 0.0}, "top_p: got 0.0, want more than 0, and at most 1"),
+        ({"temperature": float("nan")}, "temperature: got nan, want 0 or more"),
         ({"temperature": 0.0, "n": 2}, "at which all are alike"),
-        ({"seed": -1}, "seed: got -1, want 0 or more"),
-        ({"batch_responses": 0}, "batch_responses: got 0, want 1 or more"),
+        ({"seed": -1}, "seed: got -1, want a whole number, 0 or more"),
+        ({"batch_responses": 0}, "batch_responses: got 0, want a whole number, 1 or more"),
     ],
 )
 def test_impossible_settings_are_refused(settings, said):

@@ -3,7 +3,11 @@
 import pytest
 
 from outweigh.align.config import DPOConfig
+from outweigh.align.shaping import ShapingConfig
+from outweigh.data.config import TokenConfig
 from outweigh.errors import ConfigError
+from outweigh.servers.config import ServerConfig
+from outweigh.steps.config import AuditConfig
 from outweigh.training.config import ContrastConfig, MetaConfig, SimilarityConfig, TrainConfig
 from outweigh.voting.config import VoteConfig
 
@@ -42,6 +46,11 @@ def test_what_training_can_not_mean_is_refused(given, said):
         TrainConfig(**given)
 
 
+def test_none_is_taken_where_its_type_has_it():
+    assert ShapingConfig(clip=None).clip is None  # its default is a number
+    assert ServerConfig(requests_per_minute=None).requests_per_minute is None
+
+
 @pytest.mark.parametrize(
     ("made", "said"),
     [
@@ -68,6 +77,12 @@ def test_what_training_can_not_mean_is_refused(given, said):
             "votes depth: has no meaning with f",
         ),
         (lambda: DPOConfig(batch_pairs=0), "batch_pairs: got 0"),
+        (lambda: TokenConfig(max_tokens=7), "max_tokens: got 7, want a whole number, 8 or more"),
+        (lambda: TokenConfig(on_long="wrap"), "on_long: got 'wrap', want one of truncate, drop, error"),
+        (lambda: ServerConfig(concurrency=1.5), "server concurrency: got 1.5, want a whole number"),
+        (lambda: ServerConfig(timeout=None), "server timeout: got None, want more than 0"),
+        (lambda: ShapingConfig(clip=0), "clip: got 0, want more than 0"),
+        (lambda: AuditConfig(seed=-1), "seed: got -1, want a whole number, 0 or more"),
         (lambda: DPOConfig(loss="hinge"), "loss: got 'hinge', want one of logistic, squared"),
     ],
 )

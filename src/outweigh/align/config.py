@@ -7,8 +7,9 @@ from typing import Literal
 
 from outweigh.align.shaping import ShapingConfig
 from outweigh.errors import ConfigError
+from outweigh.limits import ABOVE_0, MOST_SEED, check_limits
 from outweigh.objectives.spec import Spec
-from outweigh.training.config import ABOVE_0, MOST_SEED, FitConfig, TrainConfig, check_adapters, check_limits
+from outweigh.training.config import FitConfig, TrainConfig, check_adapters
 
 RATES = {"full": 1e-6, "lora": 1e-5}
 """Learning rates where none is given: TRL's default, and ten times it for adapters; not tuned."""

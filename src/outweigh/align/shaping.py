@@ -1,11 +1,13 @@
 """A reward -> what a policy is trained to raise."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from outweigh.errors import ConfigError
+from outweigh.limits import ABOVE_0, check_limits
 from outweigh.metrics.arrays import FloatArray
 
 
@@ -21,10 +23,7 @@ class ShapingConfig:
     """Rewards further than this from the first policy's mean are cut to it; None: none is."""
 
     def __post_init__(self) -> None:
-        if self.against not in ("nothing", "reference"):
-            raise ConfigError(f"against: got {self.against!r}, want nothing or reference.")
-        if self.clip is not None and not self.clip > 0:
-            raise ConfigError(f"clip: got {self.clip}, want more than 0, or none.")
+        check_limits(self, "", {"clip": (ABOVE_0, math.inf)})
 
 
 def shaped(reward: FloatArray, config: ShapingConfig, reference: FloatArray | None = None) -> FloatArray:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -76,6 +75,7 @@ def main(arguments: Sequence[str]) -> None:
     from outweigh.data.pairs import read_pairs
     from outweigh.evaluation.tables import evaluation_tables
     from outweigh.models.loading import resolve
+    from outweigh.models.policy import load_policy
     from outweigh.steps.align import align_dpo
     from outweigh.steps.plan import TRAINING_PASSES, planned
     from outweigh.steps.record import check_owner
@@ -92,15 +92,19 @@ def main(arguments: Sequence[str]) -> None:
         if told.eval is not None:
             read_pairs(told.eval, on_bad_rows=told.on_bad_rows)
         check_arguments(told.settings.training)
+        asked = asked_columns(told.settings.training)
+        pairs = read_pairs(told.data, on_bad_rows=told.on_bad_rows, keep=asked)
+        checked(pairs, told.settings.training)
+        trusted = told.settings.trust_remote_code
+        load_policy(told.settings.backbone, trust_remote_code=trusted)  # which may be no causal model
         plan = planned(
-            told.data,
+            pairs,
+            of=told.data,
             model=told.settings.backbone,
             tokens=told.settings.tokens,
             passes=1 + TRAINING_PASSES * told.settings.epochs,  # one for the reference
+            trust_remote_code=trusted,
             writes=[f"{told.out}/policy", f"{told.out}/results.json"],
-            on_bad_rows=told.on_bad_rows,
-            keep=asked_columns(told.settings.training),
-            check=partial(checked, config=told.settings.training),
         )
         return show_plan(told.common, plan)
     results = align_dpo(

@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> None:
     """Parses and audits."""
     told = parse(Audit, arguments)
     from outweigh.cli.show import audit_lines, show, show_plan
-    from outweigh.data.pairs import PairSet
+    from outweigh.data.pairs import read_pairs
     from outweigh.steps.audit import audit, check_enough
     from outweigh.steps.plan import passes, planned
     from outweigh.steps.record import check_owner
@@ -44,20 +44,18 @@ def main(arguments: Sequence[str]) -> None:
         raise ConfigError("full: has no meaning without full voters, want votes.method full.")
     if told.common.dry_run:
         check_owner(told.out, "audit")
-
-        def check(pairs: PairSet) -> None:
-            check_enough(pairs)
-            check_voters(pairs, told.settings)
-
+        pairs = read_pairs(told.data, on_bad_rows=told.on_bad_rows)
+        check_enough(pairs)
+        check_voters(pairs, told.settings)
         plan = planned(
-            told.data,
+            pairs,
+            of=told.data,
             model=told.full.backbone if full else votes.backbone,
             tokens=told.full.tokens if full else votes.tokens,
             passes=passes(told.settings, told.full),
             layers=told.full.layers if full else None,
+            trust_remote_code=full and told.full.trust_remote_code,
             writes=[f"{told.out}/strength.parquet", f"{told.out}/audit.json"],
-            on_bad_rows=told.on_bad_rows,
-            check=check,
         )
         return show_plan(told.common, plan)
     found = audit(

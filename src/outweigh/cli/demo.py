@@ -24,14 +24,16 @@ def main(arguments: Sequence[str]) -> None:
     """Parses and runs the demo."""
     told = parse(Demo, arguments)
     from outweigh.cli.show import planted_lines, run_lines, show, show_plan
+    from outweigh.data.pairs import read_pairs
     from outweigh.steps.demo import PAIRS, demo, demo_config
     from outweigh.steps.plan import planned, run_passes
     from outweigh.steps.run import resolved
 
     if told.common.dry_run:
-        config = resolved(demo_config(told.seed))
+        config, data = resolved(demo_config(told.seed)), PAIRS / "train.jsonl.gz"
         plan = planned(
-            str(PAIRS / "train.jsonl.gz"),
+            read_pairs(data),
+            of=data,
             model=config.train.backbone,
             tokens=config.train.tokens,
             passes=run_passes(config),

@@ -40,13 +40,14 @@ def main(arguments: Sequence[str]) -> None:
     from outweigh.evaluation.tables import comparison_table, evaluation_tables, models_table
     from outweigh.models.ensemble import members_of
     from outweigh.servers.config import is_server, masked
-    from outweigh.steps.evaluate import evaluate
+    from outweigh.steps.evaluate import evaluate, read_sets
     from outweigh.steps.plan import planned
     from outweigh.steps.record import check_apart
 
     if told.common.dry_run:
         if told.out is not None:
             check_apart(told.out, *told.data)
+        read = read_sets(told.data, told.grade, told.on_bad_rows)
         names = [name for model in told.model for name in members_of(model).names]
         here = [name for name in names if not is_server(name)]
         if not here:
@@ -54,14 +55,14 @@ def main(arguments: Sequence[str]) -> None:
             return show(
                 told.common, {"served": served}, [f"Every text would be sent to {', '.join(served)}."]
             )
-        for data in told.data:
+        for data, pairs in read.items():
             plan = planned(
-                data,
+                pairs,
+                of=data,
                 model=here[0],
                 tokens=TokenConfig(),
                 passes=len(here),
                 writes=[str(told.out)] if told.out else [],
-                on_bad_rows=told.on_bad_rows,
             )
             show_plan(told.common, plan)
         return

@@ -39,21 +39,20 @@ def main(arguments: Sequence[str]) -> None:
     from outweigh.steps.plan import planned, run_passes
     from outweigh.steps.run import begun, resolved, run
     from outweigh.training.arguments import check_arguments
-    from outweigh.training.items import asked_columns
 
     settings = resolved(told.settings)
     if told.common.dry_run:
         check_arguments(settings.train)
-        begun(told.data, told.eval, settings, told.out, told.on_bad_rows, told.resume)
+        pairs, *_ = begun(told.data, told.eval, settings, told.out, told.on_bad_rows, told.resume)
         plan = planned(
-            told.data,
+            pairs,
+            of=told.data,
             model=settings.train.backbone,
             tokens=settings.train.tokens,
             passes=run_passes(settings),
             layers=settings.train.layers,
+            trust_remote_code=settings.train.trust_remote_code,
             writes=[f"{told.out}/{name}" for name in ("model", "results.json", "report.html")],
-            on_bad_rows=told.on_bad_rows,
-            keep=asked_columns(settings.train),
         )
         return show_plan(told.common, plan)
     results = run(

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -49,18 +48,19 @@ def main(arguments: Sequence[str]) -> None:
         check_begun(told.out, told.resume)
         if told.eval is not None:
             read_pairs(told.eval, on_bad_rows=told.on_bad_rows)
-        in_pairs = told.settings.objective == "pairs"
         check_arguments(told.settings)
+        pairs = read_pairs(told.data, on_bad_rows=told.on_bad_rows, keep=asked_columns(told.settings))
+        if told.settings.objective == "pairs":
+            checked(pairs, told.settings)
         plan = planned(
-            told.data,
+            pairs,
+            of=told.data,
             model=told.settings.backbone,
             tokens=told.settings.tokens,
             passes=TRAINING_PASSES * told.settings.epochs,
             layers=told.settings.layers,
+            trust_remote_code=told.settings.trust_remote_code,
             writes=[f"{told.out}/model", f"{told.out}/results.json"],
-            on_bad_rows=told.on_bad_rows,
-            keep=asked_columns(told.settings),
-            check=partial(checked, config=told.settings) if in_pairs else None,
         )
         return show_plan(told.common, plan)
     results = train(

@@ -1,10 +1,10 @@
 """How texts are rendered and cut. Imports nothing heavy: --help reads it."""
 
+import math
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Literal
 
-from outweigh.errors import ConfigError
+from outweigh.limits import check_limits
 
 LEAST_TOKENS = 8
 """With fewer a text says nothing."""
@@ -22,5 +22,4 @@ class TokenConfig:
     """auto: the tokenizer's chat template (a plain one where it has none); none: texts joined as they are."""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.max_tokens, Integral) or self.max_tokens < LEAST_TOKENS:
-            raise ConfigError(f"max_tokens: got {self.max_tokens}, want at least {LEAST_TOKENS}.")
+        check_limits(self, "", {"max_tokens": (LEAST_TOKENS, math.inf)})

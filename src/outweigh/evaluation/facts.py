@@ -62,7 +62,7 @@ class PairFacts:
         """
         grades = {"votes": _vote_share(pairs), "ratings": _rating_difference(pairs)}
         if grade is not None:
-            grades[grade] = _numbers(pairs, grade)
+            grades[grade] = grade_of(pairs, grade)
         from outweigh.data.split import group_ids  # behind it stands `datasets`
 
         chosen, rejected = pairs.characters()
@@ -94,7 +94,12 @@ def _rating_difference(pairs: "PairSet") -> FloatArray | None:
     return difference
 
 
-def _numbers(pairs: "PairSet", name: str) -> FloatArray:
+def grade_of(pairs: "PairSet", name: str) -> FloatArray:
+    """The column of that name, (B,).
+
+    Raises:
+        ConfigError: there is none, or it holds no numbers.
+    """
     values = pairs.column(name)
     if values is None or values.dtype != np.float64:
         problem = "there is no such column" if values is None else "the column holds no numbers"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from outweigh.errors import ConfigError
+from outweigh.limits import ABOVE_0, MOST_SEED, check_limits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,14 +28,8 @@ class SamplingConfig:
     """Of a policy in memory. auto: bf16 where the device multiplies in it."""
 
     def __post_init__(self) -> None:
-        for name, least in (("n", 1), ("max_new_tokens", 1), ("batch_responses", 1), ("seed", 0)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise ConfigError(f"{name}: got {value}, want {least} or more.")
-        if not 0 <= self.temperature < math.inf or not 0 < self.top_p <= 1:
-            raise ConfigError(
-                f"got temperature {self.temperature} and top_p {self.top_p}, want 0 or more and a "
-                "probability above 0."
-            )
+        ones = dict.fromkeys(("n", "max_new_tokens", "batch_responses"), (1, math.inf))
+        drawn = {"temperature": (0, math.inf), "top_p": (ABOVE_0, 1), "seed": (0, MOST_SEED)}
+        check_limits(self, "", ones | drawn)
         if self.temperature == 0 and self.n > 1:
             raise ConfigError(f"n: got {self.n} with temperature 0, at which all are alike. Want n 1.")

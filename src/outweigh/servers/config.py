@@ -4,7 +4,7 @@ import math
 import re
 from dataclasses import dataclass
 
-from outweigh.errors import ConfigError
+from outweigh.limits import ABOVE_0, check_limits
 
 _CREDENTIALS = re.compile(r"(?<=://)[^/?#\s]*@")
 
@@ -56,10 +56,5 @@ class ServerConfig:
     """Ask for log-probabilities. Some servers refuse to give them."""
 
     def __post_init__(self) -> None:
-        for name, least in (("concurrency", 1), ("retries", 0)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"server {name}: got {getattr(self, name)}, want {least} or more.")
-        for name in ("timeout", "requests_per_minute"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise ConfigError(f"server {name}: got {value}, want more than 0.")
+        above = dict.fromkeys(("timeout", "requests_per_minute"), (ABOVE_0, math.inf))
+        check_limits(self, "server ", {"concurrency": (1, math.inf), "retries": (0, math.inf)} | above)

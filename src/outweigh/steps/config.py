@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 
 from outweigh.denoising.policies import POLICIES, PRESETS, RepairOptions, check_options
 from outweigh.errors import ConfigError
-from outweigh.training.config import ABOVE_0, MOST_SEED, TrainConfig, check_limits
+from outweigh.limits import ABOVE_0, MOST_SEED, check_limits
+from outweigh.training.config import TrainConfig
 from outweigh.voting.config import VoteConfig
 
 
@@ -26,6 +27,7 @@ class AuditConfig:
     """Decides the probes, the folds, the planted flips and the resamples; full voters have training's."""
 
     def __post_init__(self) -> None:
+        check_limits(self, "", {"seed": (0, MOST_SEED)})
         known = ("auto", *POLICIES, *PRESETS)
         if self.policy not in known:
             raise ConfigError(f"policy: got {self.policy!r}, want one of {', '.join(known)}.")

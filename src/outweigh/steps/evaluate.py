@@ -12,7 +12,7 @@ from outweigh.data.pairs import Data, OnBadRows, PairSet, read_pairs
 from outweigh.errors import ConfigError, DataError, ServerRefusal
 from outweigh.evaluation.compare import compare
 from outweigh.evaluation.evaluate import evaluate_gaps
-from outweigh.evaluation.facts import PairFacts
+from outweigh.evaluation.facts import PairFacts, grade_of
 from outweigh.evaluation.results import Comparison, Evaluation
 from outweigh.metrics.arrays import FloatArray
 from outweigh.models.ensemble import load_scorer
@@ -64,10 +64,7 @@ def evaluate(
     sets = _sets(data)
     if out is not None:
         check_apart(Path(out), *sets.values())
-    keep = [grade] if grade else []
-    read = {name: read_pairs(each, on_bad_rows=on_bad_rows, keep=keep) for name, each in sets.items()}
-    for pairs in read.values() if grade else ():
-        PairFacts.of(pairs, grade)  # which may not be numbers
+    read = read_sets(data, grade, on_bad_rows)
     rewards: dict[str, dict[str, Rewards]] = {name: {} for name in sets}
     for name, model in named.items():  # one model in memory at a time
         loaded = load_scorer(model, server)
@@ -142,6 +139,23 @@ def compared(judgements: Mapping[str, Judged], facts: PairFacts, *, seed: int) -
         f"{b} - {a}": compare(judgements[b].gap, judgements[a].gap, facts, seed=seed)
         for a, b in combinations(judgements, 2)
     }
+
+
+def read_sets(
+    data: Data | PairSet | Sequence[str | Path], grade: str | None, on_bad_rows: OnBadRows
+) -> dict[str, PairSet]:
+    """Each set of pairs by its name, with the column of graded preference that `grade` names.
+
+    Raises:
+        DataError: as `read_pairs`.
+        ConfigError: there is no such column of numbers.
+    """
+    keep = [grade] if grade else []
+    read = {name: read_pairs(each, on_bad_rows=on_bad_rows, keep=keep) for name, each in _sets(data).items()}
+    if grade:
+        for pairs in read.values():
+            grade_of(pairs, grade)
+    return read
 
 
 def _sets(data: Data | PairSet | Sequence[str | Path]) -> dict[str, Data | PairSet]:

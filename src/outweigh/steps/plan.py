@@ -1,7 +1,7 @@
 """What a verb would do and what it would cost, from the data itself and a timed sample."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from outweigh.data.config import TokenConfig
 from outweigh.data.files import raw_rows
-from outweigh.data.pairs import Data, OnBadRows, PairSet, read_pairs
+from outweigh.data.pairs import Data, OnBadRows, PairSet
 from outweigh.data.records import Text
 from outweigh.data.tokens import encode, truncate
 from outweigh.errors import DataError
@@ -28,30 +28,27 @@ TRAINING_PASSES = 3  # a backward pass costs about two forward ones
 
 
 def planned(
-    data: Data,
+    pairs: PairSet,
     *,
+    of: Data,
     model: str | Path,
     tokens: TokenConfig,
     passes: float,
     writes: Sequence[str],
     layers: int | None = None,
-    on_bad_rows: OnBadRows = "error",
-    keep: Sequence[str] = (),
-    check: Callable[[PairSet], object] | None = None,
+    trust_remote_code: bool = False,
 ) -> dict[str, Any]:
     """The data's checks, the tokens to compute, the seconds that they would take here, and the files written.
 
     `passes` is the work a token in forward passes: 1 to score, 3 an epoch to train. The seconds are the time
-    of 64 sampled texts, scaled: expect them to be right within a factor of two. `check` refuses, before a
-    model is loaded, what the verb would refuse; the columns in `keep` are read for it.
+    of 64 sampled texts, scaled: expect them to be right within a factor of two. `of` is the data that the
+    pairs were read from.
     """
-    pairs = read_pairs(data, on_bad_rows=on_bad_rows, keep=keep)
-    if check is not None:
-        check(pairs)
     model, *others = members_of(model).names  # of several as one the first is timed
     passes *= 1 + len(others)
-    tokenizer = load_tokenizer(model)
-    sampled = RewardModel(load_classifier(model, tokenizer, layers=layers), tokenizer, tokens)
+    tokenizer = load_tokenizer(model, trust_remote_code=trust_remote_code)
+    loaded = load_classifier(model, tokenizer, layers=layers, trust_remote_code=trust_remote_code)
+    sampled = RewardModel(loaded, tokenizer, tokens)
     places = np.random.default_rng(0).permutation(len(pairs))[: SAMPLE // 2]
     texts: list[tuple[Text, Text]] = [
         (pairs[int(place)].prompt, side)
@@ -60,7 +57,7 @@ def planned(
     ]
     tokens_each, seconds_each = _measured(sampled, texts)
     return {
-        "data": described(data, pairs),
+        "data": described(of, pairs),
         "tokens": round(tokens_each * 2 * len(pairs)),
         "seconds": round(seconds_each * 2 * len(pairs) * passes, 3),
         "device": str(sampled.device),

@@ -15,7 +15,7 @@ from outweigh.data.pairs import Data, OnBadRows, PairSet, read_pairs
 from outweigh.data.records import plain
 from outweigh.data.split import hold_out
 from outweigh.errors import ConfigError, DataError
-from outweigh.evaluation.facts import PairFacts
+from outweigh.evaluation.facts import PairFacts, grade_of
 from outweigh.models.reward import RewardModel
 from outweigh.steps.audit import audit, check_enough
 from outweigh.steps.config import RunConfig
@@ -192,8 +192,9 @@ def _read(
         split = hold_out(pairs, config.held_out, config.seed)
         held_out = {"held out": pairs.select(split.eval)}
         pairs, unit = pairs.select(split.train), split.unit
-    for each in held_out.values():
-        PairFacts.of(each, config.grade)  # which there may be none of
+    if config.grade:
+        for each in held_out.values():
+            grade_of(each, config.grade)
     first = next(iter(held_out.values()))
     both = described(data, pairs, first)
     shared = {name: both.pop(name) for name in ("shared_prompts", "eval_pairs_shared", "shared_examples")}

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from outweigh.data.config import TokenConfig
+from outweigh.data.pairs import read_pairs
 from outweigh.steps.plan import TRAINING_PASSES, passes, planned
 from outweigh.steps.votes import COLUMNS
 from outweigh.study.cells import audits_of, parted_cells
@@ -63,5 +64,6 @@ def study_plan_lines(plan: dict[str, Any]) -> list[str]:
 
 def _pass(train: str, backbone: str, tokens: TokenConfig, layers: int | None) -> float:
     """Seconds of a forward pass over all pairs of the data."""
-    found = planned(train, model=backbone, tokens=tokens, passes=1.0, writes=(), layers=layers)
+    pairs = read_pairs(train)
+    found = planned(pairs, of=train, model=backbone, tokens=tokens, passes=1.0, writes=(), layers=layers)
     return float(found["seconds"])

@@ -22,6 +22,7 @@ from outweigh.data.records import Text
 from outweigh.data.rendering import Renderer
 from outweigh.data.tokens import TokenCounts, tokenise
 from outweigh.errors import TrainingError
+from outweigh.limits import check_unread
 from outweigh.models.features import checkpoint_identity
 from outweigh.models.guard import check_reload
 from outweigh.models.loading import check_positions, load_classifier, load_tokenizer, reward_layer
@@ -40,7 +41,7 @@ from outweigh.training.checkpoints import (
     read_record,
     write_record,
 )
-from outweigh.training.config import TrainConfig, check_unread
+from outweigh.training.config import TrainConfig
 from outweigh.training.contrast import add_prototypes, check_contrast, contrast_of, without_prototypes
 from outweigh.training.derived import prepared
 from outweigh.training.items import Data, Items, check_fits, check_steps, items_of, objective_of

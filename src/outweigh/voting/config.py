@@ -7,8 +7,8 @@ from typing import Literal
 
 from outweigh.data.config import TokenConfig
 from outweigh.errors import ConfigError
+from outweigh.limits import ABOVE_0, check_limits, check_unread
 from outweigh.models.config import DEPTH
-from outweigh.training.config import ABOVE_0, check_limits, check_unread
 
 
 @dataclass(frozen=True, kw_only=True)
