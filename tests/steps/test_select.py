@@ -122,13 +122,28 @@ def test_a_bad_row_is_named_or_skipped_and_counted(row, said, tmp_path):
     assert len(found["data"]["bad_rows"]) == 1 and len(read(tmp_path / "o.jsonl")) == 1
 
 
-def test_numbers_of_candidates_that_no_row_has_are_refused(tmp_path):
-    with pytest.raises(DataError, match="no prompt has 7 responses with gold, the most is 6"):
-        outweigh.select(LATE, rows(3), candidates=7, out=tmp_path / "o.jsonl")
-    with pytest.raises(ConfigError, match="want two or more"):
-        outweigh.select(LATE, rows(3), candidates=1, out=tmp_path / "o.jsonl")
-    with pytest.raises(DataError, match="no row has gold for two responses"):
-        outweigh.select(LATE, rows(3, gold=False), candidates=3, out=tmp_path / "o.jsonl")
+@pytest.mark.parametrize(
+    ("gold", "candidates", "said"),
+    [
+        (True, 7, "got 7, but no row has gold for over 6 responses"),
+        (True, 1, "want two or more"),
+        (False, 3, "got 3, but no row has gold for over 0 responses"),
+    ],
+)
+def test_numbers_of_candidates_that_no_row_has_are_refused_before_one_is_scored(
+    gold, candidates, said, tmp_path
+):
+    out = tmp_path / "o.jsonl"
+    with pytest.raises(ConfigError, match=said):
+        outweigh.select("nowhere", rows(3, gold=gold), candidates=candidates, out=out)
+    assert not out.exists()
+
+
+def test_a_gold_model_makes_up_for_gold_that_rows_lack(tmp_path):
+    found = outweigh.select(
+        LATE, rows(3, gold=False), candidates=6, gold_model=LATE, out=tmp_path / "o.jsonl"
+    )
+    assert found["best_of_n"].candidates == 6
 
 
 @pytest.fixture(scope="module")

@@ -43,10 +43,13 @@ def main(arguments: Sequence[str]) -> None:
     from outweigh.data.rows import row_candidates
     from outweigh.steps.plan import planned_scoring
     from outweigh.steps.record import check_apart
-    from outweigh.steps.select import beside, select
+    from outweigh.steps.select import beside, check_candidates, select
 
     if told.common.dry_run:
         check_apart(told.out, told.data)
+        if told.candidates is not None:
+            has_judge = told.gold_model is not None
+            check_candidates(told.candidates, told.data, has_judge=has_judge, on_bad_rows=told.on_bad_rows)
         writes = [str(told.out), str(beside(told.out, ".results.json"))]
         models = [told.model, *told.baseline, *([told.gold_model] if told.gold_model else [])]
         return show_plan(

@@ -48,12 +48,12 @@ def select(
 
     Raises:
         DataError: a row is not what it should be and `on_bad_rows` is error, or nothing can be written.
-        ConfigError: a number of candidates under two, one model twice, or `out` is the data itself.
+        ConfigError: no row has so many candidates, one model twice, or `out` is the data itself.
         ModelError: a model can't be loaded.
     """
-    if candidates is not None and candidates < 2:
-        raise ConfigError(f"candidates: got {candidates}, want two or more, or the best of n has no choice.")
     check_apart(Path(out), data)
+    if candidates is not None:
+        check_candidates(candidates, data, has_judge=gold_model is not None, on_bad_rows=on_bad_rows)
     named = named_models([model, *baselines])
     judges = {_apart(name): load_scorer(each, server) for name, each in named.items()}
     chooser = _Chooser(judges, None if gold_model is None else load_scorer(gold_model, server), on_bad_rows)
@@ -67,11 +67,27 @@ def select(
     if any(len(each.gold) > 1 for each in chooser.given):
         results["best_of_n"] = best_of_n(chooser.given, candidates=candidates, seed=seed)
         draw_best_of_n(results["best_of_n"], beside(out, ".png"))
-    elif candidates is not None:
-        raise DataError(f"candidates: got {candidates}, but no row has gold for two responses. Leave it out.")
     results["peak_memory_bytes"] = peak_memory()
     write_json(beside(out, ".results.json"), results)
     return results
+
+
+def check_candidates(candidates: int, data: Data, *, has_judge: bool, on_bad_rows: OnBadRows) -> None:
+    """Nothing, if a row has so many responses with gold, or that a gold model will give it.
+
+    Raises:
+        ConfigError: fewer than two, or more than any row has.
+        DataError: a row is not what it should be and `on_bad_rows` is error.
+    """
+    if candidates < 2:
+        raise ConfigError(f"candidates: got {candidates}, want two or more, or the best of n has no choice.")
+    most, bad = 0, list[str]()
+    for raw in raw_rows(data):
+        with left_out(bad, on_bad_rows):
+            row = parsed(raw, _written_candidates)
+            most = max(most, len(row.responses) if has_judge or row.gold is not None else 0)
+    if candidates > most:
+        raise ConfigError(f"candidates: got {candidates}, but no row has gold for over {most} responses.")
 
 
 def beside(out: str | Path, suffix: str) -> Path:
