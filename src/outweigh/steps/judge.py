@@ -67,10 +67,10 @@ def judge(
         said = np.array([np.nan if each is None else each for each in verdicts])
         of_chosen = np.where(turned, 1.0 - said, said)
         verdicts = [None if np.isnan(each) else float(each) for each in of_chosen]
-    if out is not None:  # first: the verdicts are paid for, whatever can be said of them
+    results["first" if against is not None else "chosen"] = win_rate(verdicts, prompts, seed=seed)
+    if out is not None:  # before anything else is said of them: they are paid for
         rows = zip(prompts, verdicts, strict=True)
         write_rows(out, ({"prompt": prompt, "verdict": verdict} for prompt, verdict in rows))
-    results["first" if against is not None else "chosen"] = win_rate(verdicts, prompts, seed=seed)
     if against is None:
         results |= _with_people(pairs, said, turned, prompts, seed)
     if asked.tally is not None:
