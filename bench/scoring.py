@@ -74,13 +74,13 @@ class Theirs:
         """Nothing; these are the texts that are scored from now on."""
         self._written = self._tokenizer.batch_decode(texts)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def padded(self, texts: list[list[int]]) -> np.ndarray:
-        """By the plain loop."""
+        """By the plain loop, whose weights are cast once."""
         dtype, rewards = autocast_dtype(DEVICE), []
-        for start in range(0, len(texts), PADDED):
-            inputs = pad(texts[start : start + PADDED], self._tokenizer.pad_token_id, DEVICE)
-            with torch.autocast(DEVICE.type, dtype) if dtype else nullcontext():
+        with torch.autocast(DEVICE.type, dtype) if dtype else nullcontext():
+            for start in range(0, len(texts), PADDED):
+                inputs = pad(texts[start : start + PADDED], self._tokenizer.pad_token_id, DEVICE)
                 rewards.append(self._model(**inputs).logits[:, 0].double())
         return torch.cat(rewards).cpu().numpy()
 

@@ -3,9 +3,9 @@
     python bench/voting.py --data ../shared/data/sense.train.jsonl.gz --pairs 2000 --voters 10 --seeds 0 1 2
 
 A fifth of the labels is planted wrong. Ten reward models are trained and vote, as published; of their votes
-the means of the first 1, 2, 3, 5 and 10 are looked at; then heads on frozen features; then both, brought to
-one scale; then a cascade, in which the heads screen and the models judge only the doubtful part, the
-`--doubtful` share that the heads side with least. `cost` counts all that a way needs; `on top` leaves out the
+the means of the first 1, 2, 3, 5 and 10 are looked at; then heads on frozen features, which look twice; then
+both, brought to one scale; then a cascade, in which the heads screen and the models judge only the doubtful
+part, the `--doubtful` share that the heads side with least. `cost` counts all that a way needs; `on top` leaves out the
 first training, which a run does anyway. Prints JSON, a line a way, means over the seeds.
 """
 
@@ -27,11 +27,11 @@ from outweigh.data.pairs import PairSet, read_pairs
 from outweigh.metrics.detection import auroc
 from outweigh.models.config import DEPTH
 from outweigh.models.features import Encoder, pair_features
+from outweigh.steps.votes import head_votes
 from outweigh.training.config import TrainConfig
 from outweigh.training.fit import fit
 from outweigh.training.items import items_of, swapped_items
 from outweigh.voting.config import ProbeConfig
-from outweigh.voting.probes import probe_votes
 
 FloatArray = NDArray[np.float64]
 PANELS = (1, 2, 3, 5, 10)
@@ -69,8 +69,7 @@ def voted(pairs: PairSet, voters: int, backbones: list[str], depth: float, seed:
             started = time.perf_counter()
             encoder = Encoder(backbone=backbone, tokens=TOKENS, depth=depth)
             found = pair_features(pairs, encoder, cache_dir=Path(cache))
-            sides = np.where(wrong_B, [found.rejected_B, found.chosen_B], [found.chosen_B, found.rejected_B])
-            votes = probe_votes(found.matrix_NH, *sides, config=ProbeConfig(), seed=seed)
+            votes = head_votes(found.swapped(wrong_B), ProbeConfig(), seed=seed)
             features[backbone] = time.perf_counter() - started
         heads[backbone] = votes.gap_MB.mean(0, dtype=np.float64)
     return Seen(
