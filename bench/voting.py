@@ -5,8 +5,8 @@
 A fifth of the labels is planted wrong. Ten reward models are trained and vote, as published; of their votes
 the means of the first 1, 2, 3, 5 and 10 are looked at; then heads on frozen features, which look twice; then
 both, brought to one scale; then a cascade, in which the heads screen and the models judge only the doubtful
-part, the `--doubtful` share that the heads side with least. `cost` counts all that a way needs; `on top` leaves out the
-first training, which a run does anyway. Prints JSON, a line a way, means over the seeds.
+part, the `--doubtful` share that the heads side with least. `cost` counts all that a way needs; `on top`
+leaves out the first training, which a run does anyway. Prints JSON, a line a way, means over the seeds.
 """
 
 import argparse

@@ -309,6 +309,8 @@ def test_a_cap_by_likeness_is_pcdpo_s_where_no_other_preset_is_named(source):
     wide = DPOConfig(cap={"source": source, "beta1": 40.0}).training.cap
     assert wide == {"source": source, "beta1": 40.0, "preset": "dialogue-dpo"}
     assert DPOConfig(cap=dialogue).training.cap == dialogue
+    fitted = {"source": source, "beta": "auto"}
+    assert DPOConfig(cap=fitted).training.cap == fitted | ({"form": "raw"} if source == "cosine" else {})
     assert DPOConfig(cap=4.5).training.cap == 4.5 and DPOConfig().training.cap == "auto"
 
 

@@ -41,6 +41,12 @@ def test_a_fraction_takes_the_most_doubtful_first():
     assert not repaired("flip", fraction=0.0).flip.any()
 
 
+def test_of_pairs_as_likely_wrong_the_weakest_come_first():
+    strength, alike = np.array([0.3, -2.0, 1.0, -0.1]), np.full(4, 0.2)
+    found = repair("flip", strength, np.zeros(4), alike, RepairOptions(fraction=0.5))
+    assert found.flip.tolist() == [False, True, False, True]
+
+
 def test_smooth_puts_the_wrong_probability_under_one_half_on_negative_strengths():
     result = repaired("smooth")
     np.testing.assert_allclose(result.flip_rate, [0, 0, 0.4, 0.499])

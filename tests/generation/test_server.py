@@ -164,7 +164,15 @@ def test_an_answer_without_content_is_a_refusal(server):
         }
     ]
     (found,) = policy(server).samples(prompts(1), 0)
-    assert "got the content None, want a string" in found.reason
+    assert "want a string as its content" in found.reason
+
+
+def test_a_response_without_content_is_asked_for_again_and_the_others_are_kept(server):
+    whole = server.answer({"n": 3, "messages": [{"content": "?"}]})
+    whole["choices"][1]["message"]["content"] = None
+    server.script = [whole]
+    (found,) = policy(server, n=3).samples(prompts(1), 0)
+    assert len(found) == 3 and [body["n"] for _, _, body in server.asked] == [3, 1]
 
 
 def test_a_server_that_is_not_there_is_named_at_once(server):

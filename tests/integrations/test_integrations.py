@@ -14,6 +14,7 @@ from outweigh.data.records import Message
 from outweigh.errors import ConfigError, DataError
 from outweigh.integrations import openrlhf, verl
 from outweigh.integrations.trl import RewardFunction, reward_func
+from outweigh.models.ensemble import load_scorer
 from outweigh.models.loading import load_classifier, load_tokenizer
 from outweigh.models.reward import RewardModel
 
@@ -64,6 +65,20 @@ def test_a_completion_in_which_nothing_is_said_is_an_empty_one(named):
         reward_func(prompts=asked[:1], completions=[called])
 
 
+def test_a_completion_that_a_server_refuses_has_no_reward_and_shapes_no_other(server, caplog):
+    server.answer = lambda body: (
+        (413, b"too long")
+        if any(len(text) > 100 for text in body["query"])
+        else {"rewards": [float(len(text)) for text in body["query"]]}
+    )
+    served = load_scorer(server.url.replace("/v1", "/get_reward"))
+    said = ["a", "aaa", "much " * 30]
+    function = RewardFunction(served, ShapingConfig(whiten=True, clip=None))
+    found = function(["?"] * 3, said)
+    assert found == [pytest.approx(-1.0), pytest.approx(1.0), None]  # whitened as the two that they are
+    assert "1 of 3 completions have no reward" in caplog.text
+
+
 @pytest.mark.parametrize("algorithm", ["grpo", "rloo"])
 def test_trl_trains_a_policy_on_our_rewards(algorithm, model, tiny_chat, tmp_path):
     trl = pytest.importorskip("trl")
@@ -88,10 +103,8 @@ def test_trl_trains_a_policy_on_our_rewards(algorithm, model, tiny_chat, tmp_pat
     asked = [{"prompt": [{"role": "user", "content": f"Name prime {n}."}]} for n in range(8)]
     seen = []
     function = RewardFunction(model)
-    original = function.model.score
-    function.model.score = lambda prompts, responses: (
-        seen.append(len(prompts)) or original(prompts, responses)
-    )
+    original = function.model.score_taken
+    function.model.score_taken = lambda texts, **how: seen.append(len(texts)) or original(texts, **how)
     run = trainer(
         model=str(tiny_chat),
         reward_funcs=[function],

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from outweigh.metrics.correlation import pearson
-from outweigh.metrics.intervals import Unit, bootstrap, bootstrap_mean, choose_unit
+from outweigh.metrics.intervals import Unit, bootstrap, bootstrap_mean, choose_unit, fallen
 
 
 def by_prompt(prompts):
@@ -134,3 +134,23 @@ def test_the_interval_of_a_correlation_is_that_of_fishers_z():
     estimate = bootstrap(lambda pairs: pearson(x[pairs], y[pairs]), by_pair(400))
     z = np.arctanh(estimate.value) + np.array([-1.96, 1.96]) / np.sqrt(397)
     assert (estimate.low, estimate.high) == pytest.approx(tuple(np.tanh(z)), abs=0.015)
+
+
+def test_a_column_that_falls_is_marked_and_those_that_wander_are_not():
+    rng = np.random.default_rng(0)
+    unit = choose_unit(np.arange(200))
+    noise_BN = 0.1 * rng.normal(size=(200, 6))
+    level_N = np.array([0.0, 1.0, 1.0, 0.5, 1.1, 1.2])
+    assert fallen(level_N + noise_BN, unit).tolist() == [False, False, False, True, False, False]
+    assert not fallen(level_N + noise_BN, choose_unit(np.zeros(200), np.zeros(200))).any()  # of one unit
+
+
+def test_of_columns_that_are_alike_one_in_forty_times_some_is_marked_as_fallen():
+    """The chance is of all columns together; tried one by one against the highest it is a multiple."""
+    rng = np.random.default_rng(1)
+    unit = choose_unit(np.arange(100))
+    found = sum(
+        bool(fallen(rng.normal(size=(100, 12)).cumsum(axis=1), unit, resamples=300, seed=each).any())
+        for each in range(400)
+    )
+    assert found <= 20  # 10 in the mean; more than 20 would come by chance once in a thousand times

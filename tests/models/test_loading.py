@@ -10,6 +10,8 @@ from transformers import (
     BertModel,
     GPT2Config,
     GPT2Model,
+    LlamaConfig,
+    LlavaConfig,
     OPTConfig,
     OPTModel,
     RobertaConfig,
@@ -25,6 +27,7 @@ from outweigh.models.loading import (
     load_tokenizer,
     reads_every_token,
     resolve,
+    set_dropout,
 )
 from outweigh.models.reward import RewardModel
 
@@ -167,3 +170,10 @@ def test_what_is_broken_beside_the_weights_is_named(reward_model):
     (reward_model / "outweigh.json").write_text("{")
     with pytest.raises(ModelError, match=r"outweigh\.json: can't be read"):
         RewardModel.load(reward_model)
+
+
+def test_dropout_is_set_within_configurations_of_parts_too():
+    text = LlamaConfig(hidden_size=32, num_attention_heads=4)
+    whole = LlavaConfig(text_config=text)
+    set_dropout(whole, 0.1)
+    assert whole.text_config.attention_dropout == 0.1

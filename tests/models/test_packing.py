@@ -59,6 +59,26 @@ PACKABLE = {
     "llama, scaled rotary": LlamaConfig(
         **LLAMA, rope_scaling={"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}
     ),
+    "llama, stretched rotary": LlamaConfig(
+        **LLAMA,
+        rope_scaling={
+            "rope_type": "llama3",
+            "factor": 8.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 16,
+            "rope_theta": 1e4,
+        },
+    ),
+    "llama, yarn": LlamaConfig(
+        **LLAMA,
+        rope_scaling={
+            "rope_type": "yarn",
+            "factor": 4.0,
+            "original_max_position_embeddings": 16,
+            "rope_theta": 1e4,
+        },
+    ),
     "qwen2": Qwen2Config(**LLAMA),
     "qwen3": Qwen3Config(**LLAMA),
     "gemma": GemmaConfig(**LLAMA),
@@ -186,6 +206,23 @@ def test_a_model_without_a_pad_token_takes_packs():
     config.pad_token_id = None
     model = made(AutoModelForCausalLM, config)
     assert takes_packs(model, model.get_output_embeddings(), 256) == Trees()
+
+
+def test_rotary_positions_that_follow_the_longest_text_of_a_row_take_no_packs_past_their_limit(caplog):
+    """In a pack the others of the row would be read by its positions."""
+    config = LlamaConfig(
+        **LLAMA | {"max_position_embeddings": 64},
+        rope_scaling={"rope_type": "dynamic", "factor": 4.0, "rope_theta": 1e4},
+    )
+    model = made(AutoModelForSequenceClassification, config).float()
+    layer, how = reward_layer(model), {"pad_token": 0, "device": CPU, "max_tokens": 1000}
+    short, long = [5, 6, 7, 8], [9] * 120
+    alone = read_texts(model, layer, [short], packs=None, **how).rewards
+    assert takes_packs(model, layer, 64) == Trees()
+    beside = read_texts(model, layer, [short, long], packs=Trees(), **how).rewards[:1]
+    assert (beside - alone).abs() > 1e-5  # what is kept from happening
+    assert takes_packs(model, layer, 128) is None
+    assert "its rotary positions are others in texts of over 64 tokens" in caplog.text
 
 
 @pytest.mark.parametrize("name", NOT_PACKABLE)

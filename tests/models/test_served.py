@@ -297,6 +297,9 @@ def test_a_dry_run_says_what_would_be_sent_and_asks_nothing(server, rewards, tmp
     data.write_text(json.dumps({"prompt": "Q", "responses": ["a", "b"]}) + "\n")
     assert main(["score", rewards, str(data), "--out", str(tmp_path / "out.jsonl"), "--dry-run"]) == 0
     assert f"2 texts would be sent to {rewards}." in capsys.readouterr().out
+    assert main(["evaluate", str(data), "--model", rewards, "--dry-run"]) == 2  # it has no labels
+    assert "rows.jsonl:1: " in capsys.readouterr().err
+    data.write_text(json.dumps({"prompt": "Q", "chosen": "a", "rejected": "b"}) + "\n")
     assert main(["evaluate", str(data), "--model", rewards, "--dry-run"]) == 0
     assert f"Every text would be sent to {rewards}." in capsys.readouterr().out
     assert not server.asked

@@ -120,9 +120,24 @@ def test_strengths_of_labels_that_were_seen_do_not_pass_for_a_gain():
 def test_own_strengths_are_on_the_scale_of_the_audits():
     given = pairs(400)
     given = given._replace(about=given.about | {"strength": 3 + 2 * torch.randn(400, dtype=torch.float64)})
-    found = own_strength(given)
+    found = own_strength(given, np.arange(400))
     assert found.mean().item() == pytest.approx(given.about["strength"].mean().item())
     assert found.std().item() == pytest.approx(given.about["strength"].std().item(), rel=1e-6)
+
+
+def test_own_strengths_are_of_weights_that_saw_no_pair_of_the_prompt():
+    """Copies of a pair under one prompt: were they parted among folds, each would be known by heart."""
+    draw = np.random.default_rng(0)
+    difference = np.repeat(draw.normal(size=(40, 200)), 5, axis=0)
+    columns = {name: torch.zeros(200, dtype=torch.float64) for name in ("length_ratio", "cosine")}
+    columns["strength"] = torch.from_numpy(draw.normal(size=200))
+    given = Pairs(difference, columns)
+    by_prompt, by_pair = (own_strength(given, each) for each in (np.arange(200) // 5, np.arange(200)))
+    level = [(each.mean() / each.std()).item() for each in (by_prompt, by_pair)]
+    assert level[0] == pytest.approx(level[1])  # both at the audit's level
+    # the gap of a pair learnt by heart hangs on the pair alone, as its copies' does
+    apart = [each.reshape(40, 5).std(1).mean().item() for each in (by_prompt, by_pair)]
+    assert apart[0] < 1e-9 < apart[1]
 
 
 def test_it_is_the_same_twice_and_prompts_stay_whole():

@@ -183,6 +183,14 @@ def test_what_a_server_refuses_is_a_bad_row(server, tmp_path):
         outweigh.generate(asked(4), out=tmp_path / "p.jsonl", **told)
 
 
+def test_where_a_server_refuses_all_it_is_soon_asked_no_more_and_no_file_is_left(server, tmp_path):
+    server.answer = lambda body: (400, b"logprobs are not given here")
+    told = {"policy": server.url, "config": SHORT, "out": tmp_path / "o.jsonl", "on_bad_rows": "skip"}
+    with pytest.raises(DataError, match=r"none of \d+ prompts was answered. The first: .*logprobs are not"):
+        outweigh.generate(asked(200), **told)
+    assert len(server.asked) < 100 and not list(tmp_path.iterdir())
+
+
 def test_after_a_bad_row_nothing_more_is_asked(server, tmp_path):
     server.script = [(400, b"too long")]
     told = ServerConfig(concurrency=4, requests_per_minute=60.0)

@@ -8,7 +8,7 @@ import pytest
 
 import outweigh
 from outweigh.cli.main import main
-from outweigh.errors import DataError, ServerError
+from outweigh.errors import ConfigError, DataError, ServerError
 from outweigh.models.reward import Scorer
 from outweigh.servers.config import ServerConfig
 
@@ -179,3 +179,43 @@ def test_the_verb_says_it_in_words(server, tmp_path, capsys):
     assert "The chosen wins 1.000" in said and "Cohen's kappa" in said and "50 % is no bias" in said
     assert main(["judge", str(path), "--by", server.url, "--dry-run"]) == 0
     assert "8 pairs of responses, 16 questions" in capsys.readouterr().out
+
+
+def test_a_file_that_is_none_of_json_lines_is_refused_before_anyone_is_asked(server, tmp_path):
+    with pytest.raises(ConfigError, match="want a name ending in"):
+        outweigh.judge(pairs(3, 3), by=server.url, server=MILD, out=tmp_path / "verdicts.json")
+    assert not server.asked
+
+
+def test_kappa_with_votes_has_an_interval():
+    voted = [{**row, "votes_chosen": 2, "votes_rejected": 2 * (n % 2)} for n, row in enumerate(pairs(60, 40))]
+    found = outweigh.judge(voted, by=Longer())
+    assert found["votes"].pairs == 60  # those that people tie on, too
+    kappa = found["votes"].kappa
+    assert kappa.low < kappa.value < kappa.high
+
+
+def test_a_judge_may_say_as_much_as_it_is_given(server):
+    server.answer = judging(longer)
+    given = [{**row, "prompt": f"At length: {row['prompt']}"} for row in pairs(2, 2)]
+    outweigh.judge(given, by=server.url, server=MILD, max_tokens=4096)
+    assert {body["max_tokens"] for _, _, body in server.asked} == {4096}
+    with pytest.raises(ConfigError, match="max_tokens: got 0"):
+        outweigh.judge(given, by=server.url, max_tokens=0)
+
+
+def test_what_a_judge_said_before_it_timed_out_is_not_asked_again(server):
+    given = [{**row, "prompt": f"Slow: {row['prompt']}"} for row in pairs(4, 4)]
+    server.answer = judging(longer)
+    how = {"concurrency": 1, "retries": 0, "timeout": 0.5}
+
+    def slower(body):
+        server.delay = 0.0 if len(server.asked) < 5 else 2.0
+        return judging(longer)(body)
+
+    server.answer = slower
+    with pytest.raises(ServerError):
+        outweigh.judge(given, by=server.url, server=ServerConfig(**how))
+    server.delay, server.answer = 0.0, judging(longer)
+    found = outweigh.judge(given, by=server.url, server=ServerConfig(**how))
+    assert found["asked"]["cached"] >= 4 and found["chosen"].without_verdict == 0

@@ -78,9 +78,11 @@ def test_two_rounds_leave_policies_reward_models_curves_and_facts(two_rounds, ti
     assert found["rounds"][0].divergence.value == 0 != found["rounds"][2].divergence.value
     assert all(len(log) == 2 for log in found["log"])  # two batches of four prompts a round
     assert sum(found["rounds"][1].wins.values()) == pytest.approx(1)
+    assert [facts.own_gain is None for facts in found["rounds"]] == [True, True, False]
     assert (out / "plots" / "round_gains.png").read_bytes().startswith(b"\x89PNG")
     page = (out / "report.html").read_text()
     assert "The rounds, on the followed prompts" in page and 'id="plot-round_divergence"' in page
+    assert "by its own model" in page
     written = json.loads((out / "results.json").read_text())
     assert written["rounds"][2]["reward_gain"]["value"] == found["rounds"][2].reward_gain.value
     load_policy(out / "policy")
@@ -353,6 +355,46 @@ def test_a_served_reward_model_does_what_the_same_one_in_memory_does(
     assert set(server.paths) == {"/get_reward"}
 
 
+def test_a_rounds_own_gain_is_by_the_model_that_metarm_made_for_it(two_rounds):
+    out, found = two_rounds
+    texts = [
+        [
+            (row["prompt"], response)
+            for row in map(json.loads, (out / place / "answers.jsonl").read_text().splitlines())
+            for response in row["responses"]
+        ]
+        for place in ("start", "round_2")
+    ]
+    own = RewardModel.load(found["reward_models"][1])
+    before, after = (own.score(*zip(*each, strict=True)).mean() for each in texts)
+    assert found["rounds"][2].own_gain.value == pytest.approx(after - before, abs=1e-4)
+    first = RewardModel.load(found["reward_models"][0])
+    assert abs(first.score(*zip(*texts[1], strict=True)).mean() - after) > 4e-4  # another model
+
+
+def test_what_a_served_reward_model_refuses_ends_no_round(tiny_chat, judge, tmp_path, server, caplog):
+    loaded = RewardModel.load(judge)
+
+    def answer(body):
+        if any("prime number 3" in text for text in body["query"]):
+            return (413, b"too long")
+        ids = [loaded.tokenizer(text, add_special_tokens=False)["input_ids"] for text in body["query"]]
+        return {"rewards": loaded.score_ids(ids).tolist()}
+
+    server.answer = answer
+    served = server.url.replace("/v1", f"/get_reward#{tiny_chat}")
+    config = RLConfig(policy=str(tiny_chat), rounds=1, **QUICK)
+    found = outweigh.align_rl(PROMPTS, reward_model=served, eval=PROMPTS[2:6], out=tmp_path, config=config)
+    assert [facts.round for facts in found["rounds"]] == [0, 1]
+    assert np.isfinite([facts.reward.value for facts in found["rounds"]]).all()
+    assert "answers have no reward. The first:" in caplog.text and "too long" in caplog.text
+    trained = outweigh.align_rl(
+        PROMPTS[:8], reward_model=served, eval=PROMPTS[8:], out=tmp_path / "t", config=config
+    )
+    assert all(np.isfinite(entry["reward"]) for entry in trained["log"][0])
+    assert "completions have no reward" in caplog.text
+
+
 def test_where_no_round_has_more_gold_than_the_start_no_policy_is_kept(tiny_chat, tmp_path, monkeypatch):
     from outweigh.models.reward import Scorer
     from outweigh.steps import rl
@@ -431,6 +473,29 @@ def test_fewer_than_two_followed_prompts_have_no_interval_and_are_refused(tiny_c
     assert (len(trained), len(apart)) == (4, 8)  # the most that leave one batch
     with pytest.raises(DataError, match="got 3 prompts to train on, want a batch of 4"):
         followed(QUICK | {"eval_prompts": 9}, tiny_chat)
+
+
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+def test_an_encoder_as_policy_a_folder_in_use_and_several_processes_are_refused(
+    dry, tiny_bert, tiny_chat, judge, tmp_path, capsys, monkeypatch
+):
+    from outweigh.cli.main import main
+
+    data = tmp_path / "prompts.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in PROMPTS))
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "identity").write_text("another")
+    flags = ["--eval-prompts", "4", "--batch-prompts", "4", "--reward-model", str(judge)]
+
+    def refused(policy, out):
+        how = ["align", "rl", str(data), "--policy", str(policy), "--out", str(tmp_path / out)]
+        assert main([*how, *flags, *dry]) == 2
+        return capsys.readouterr().err
+
+    assert "no causal model" in refused(tiny_bert, "new")
+    assert "holds a run. Go on with --resume" in refused(tiny_chat, "used").replace("\n", " ")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert "runs in one process, got 2" in refused(tiny_chat, "new")
 
 
 def test_a_dry_run_counts_what_would_be_drawn(tiny_chat, judge, tmp_path, capsys):

@@ -183,6 +183,11 @@ def test_the_share_recovered_is_of_what_the_flips_have_cost(files, grid):
     line = study_lines(study, found)[-1]
     assert line.recovered == pytest.approx(6 / 8) and line.gain.value == pytest.approx(0.3)
     assert line.times == 1.0 and line.corrected == line.gain.p_value
+    found[Cell("words", 0.0, 1.0, 1, "plain")] = found[Cell("words", 0.2, 1.0, 0, "plain")]  # interrupted
+    assert study_lines(study, found)[-1].recovered == pytest.approx(6 / 8)  # by the seeds that all have
+    del found[Cell("words", 0.2, 1.0, 0, "plain")]
+    line = study_lines(study, found)[-1]
+    assert line.recovered is line.times is line.gain is None
 
 
 def test_a_gain_is_told_from_luck_over_seeds_and_pairs():
@@ -355,11 +360,14 @@ def test_a_failed_cell_is_named_and_the_others_stand_in_the_table(grid, tmp_path
 
 def test_a_column_that_a_data_set_lacks_is_asked_for_before_the_first_cell(grid, tmp_path, monkeypatch):
     monkeypatch.setattr("outweigh.study.run.run_cells", lambda *_, **__: pytest.fail("a cell was run"))
-    for margin, said in (
-        ("column", "methods odd: margin from 'column': the data has no column margin"),
-        ({"source": "column", "column": "worth"}, "methods odd: .*worth"),
+    for odd, said in (
+        ({"margin": "column"}, "methods odd: margin from 'column': the data has no column margin"),
+        ({"margin": {"source": "column", "column": "worth"}}, "methods odd: .*worth"),
+        ({"margin": "rating", "repair": "flip"}, "methods odd: .*no column rating_chosen"),
+        ({"meta": {"data": "shifted"}}, "methods odd: .*got 2 responses, want 5"),
     ):
-        study = configured(Study, grid | {"methods": {"plain": {}, "odd": {"margin": margin}}}, "grid")
+        data = {"words": grid["data"]["words"] | {"shifted": grid["data"]["words"]["eval"]}}
+        study = configured(Study, grid | {"data": data, "methods": {"plain": {}, "odd": odd}}, "grid")
         with pytest.raises(ConfigError, match=said):
             run_study(study, out=tmp_path)
 
@@ -389,6 +397,15 @@ def test_the_shipped_studies_are_whole(path):
         training = study.training(method, seed=0)
         asked_columns(training)
         check_contrast(training)
+
+
+def test_rows_of_several_pairs_are_refused_with_their_place(tmp_path):
+    rows = [{"prompt": "p", "chosen": ["a"], "rejected": ["b"]}]
+    rows += [{"prompt": "q", "chosen": ["a", "c"], "rejected": ["b"]}]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(DataError, match=r"rows.jsonl:2: gives several pairs, want one a row"):
+        cell = Cell("d", 0.0, 1.0, 0, "plain")
+        write_pairs({"train": str(tmp_path / "rows.jsonl")}, cell, tmp_path / "out.jsonl")
 
 
 def test_rows_without_a_pair_are_refused_with_their_place(tmp_path, grid):

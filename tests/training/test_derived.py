@@ -15,6 +15,7 @@ from outweigh.data.tokens import tokenise
 from outweigh.errors import ConfigError
 from outweigh.models.loading import load_tokenizer
 from outweigh.objectives.sources import MARGINS, Source
+from outweigh.training import derived
 from outweigh.training.config import SimilarityConfig, TrainConfig
 from outweigh.training.derived import cosines, differences, length_ratio, length_ratios
 from outweigh.training.fit import fit
@@ -98,7 +99,15 @@ def test_a_run_with_a_cap_says_what_its_caps_are(tiny_llama, wordy_pairs, tmp_pa
     assert json.dumps(caps)
 
 
-def test_a_cap_can_be_learnt_and_named_again(tiny_llama, tiny_bert, wordy_pairs, tmp_path):
+def test_a_cap_from_the_cosine_says_what_it_is_of(tiny_llama, tiny_bert, wordy_pairs, tmp_path):
+    config = configured(tiny_llama, similarity=SimilarityConfig(encoder=str(tiny_bert)), cap="cosine")
+    caps = fit(PairSet.from_rows(wordy_pairs), config, tmp_path / "cosine").results["caps"]
+    middle = caps["similarity"]["0.5"]
+    assert middle == pytest.approx(1 - np.arccos(caps["cosine"]["0.5"]) / np.pi, rel=1e-4)
+    assert caps["cap"]["0.5"] == pytest.approx(20 / (middle + 0.001) - 15, rel=1e-3)
+
+
+def test_a_cap_can_be_learnt_and_named_again(tiny_llama, tiny_bert, wordy_pairs, tmp_path, monkeypatch):
     rows = [row | {"strength": float(place % 5)} for place, row in enumerate(wordy_pairs * 4)]
     pairs = PairSet.from_rows(rows, keep=["strength"])
     config = configured(tiny_llama, similarity=SimilarityConfig(encoder=str(tiny_bert)), cap="learned")
@@ -110,6 +119,13 @@ def test_a_cap_can_be_learnt_and_named_again(tiny_llama, tiny_bert, wordy_pairs,
     named = fit(pairs, again, tmp_path / "again").results["caps"]
     assert named["cap"] == caps["cap"]
     assert "saved" not in named
+    with (
+        monkeypatch.context() as patched,
+        pytest.raises(ConfigError, match="cap from 'learned': got 190 pairs, want 200 or more"),
+    ):
+        patched.setattr(derived, "text_vectors", lambda *_, **__: pytest.fail("an encoder was asked"))
+        few = replace(config, validation=0.0)
+        fit(PairSet.from_rows(rows[:190], keep=["strength"]), few, tmp_path / "few")
     with pytest.raises(ConfigError, match="cap from 'learned': the data has no column strength"):
         fit(PairSet.from_rows(wordy_pairs), config, tmp_path / "without")
 

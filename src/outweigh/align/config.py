@@ -63,11 +63,16 @@ class DPOConfig(FitConfig):
 
 
 def _for_policies(cap: Spec) -> Spec:
-    """PCDPO's preset for a cap by length or cosine that names none; those of reward models are others."""
+    """PCDPO's preset for a cap by length or cosine that names none, and its form of the cosine where the beta
+    is told; those of reward models are others."""
     options = {"source": cap} if isinstance(cap, str) else cap
     if not isinstance(options, Mapping) or options.get("source") not in ("length", "cosine"):
         return cap
-    return cap if {"preset", "beta"} & set(options) else {**options, "preset": "dialogue-dpo"}
+    if "preset" in options:
+        return cap
+    if "beta" not in options:
+        return {**options, "preset": "dialogue-dpo"}
+    return {"form": "raw", **options} if options["source"] == "cosine" else cap
 
 
 @dataclass(frozen=True, kw_only=True)

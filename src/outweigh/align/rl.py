@@ -41,7 +41,7 @@ KEPT = (
 """What is kept of TRL's log, with what `_counted` adds to it."""
 EQUAL = 1e-5  # nats: one text's rewards may differ by as much from batch to batch
 
-Reward = Callable[..., list[float]]
+Reward = Callable[..., list[float | None]]
 
 
 def train_round(
@@ -146,9 +146,10 @@ def _counted(reward: Reward, n: int) -> Reward:
     """
 
     @wraps(reward)
-    def counted(*, log_metric: Callable[[str, float], None], **told: Any) -> list[float]:
+    def counted(*, log_metric: Callable[[str, float], None], **told: Any) -> list[float | None]:
         found = reward(**told)
-        log_metric("flat_prompts", float((np.ptp(np.reshape(found, (-1, n)), axis=1) < EQUAL).mean()))
+        reward_PN = np.array(found, dtype=np.float64).reshape(-1, n)  # NaN where there is none
+        log_metric("flat_prompts", float((np.ptp(reward_PN, axis=1) < EQUAL).mean()))
         return found
 
     return counted

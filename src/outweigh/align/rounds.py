@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from outweigh.metrics.arrays import FloatArray
-from outweigh.metrics.intervals import Estimate, Unit, bootstrap_mean
+from outweigh.metrics.intervals import Estimate, Unit, bootstrap_mean, fallen
 
 FURTHER = 3.0  # times the divergence of the round before that is a spike
 FAR = 10.0  # nats a response, under which no divergence is called one
@@ -30,6 +30,9 @@ class Answers(NamedTuple):
     tokens_PN: FloatArray
     finished_PN: FloatArray  # 1 where it ended by itself
     diversity_P: FloatArray
+    own_RPN: FloatArray | None = None
+    """By the reward model that the round learned from, where MetaRM has made it another: of the answers of
+    each round up to this one."""
 
     def to_dict(self) -> dict[str, Any]:
         """For a file that a resumed run reads."""
@@ -51,6 +54,8 @@ class RoundFacts:
     round: int  # 0: the policy that the first round began with
     reward: Estimate
     reward_gain: Estimate
+    own_gain: Estimate | None
+    """The same by the reward model that the round learned from, where that is another than the first."""
     gold: Estimate | None
     gold_gain: Estimate | None
     divergence: Estimate
@@ -125,11 +130,13 @@ def round_facts(
 
     gold = None if last.gold_PN is None else last.gold_PN.mean(axis=1)
     gold_gain = None if gold is None or first.gold_PN is None else gold - first.gold_PN.mean(axis=1)
+    own = None if last.own_RPN is None else (last.own_RPN[-1] - last.own_RPN[0]).mean(axis=1)
     judge = "reward_PN" if gold_gain is None else "gold_PN"
     return RoundFacts(
         round=len(rounds) - 1,
         reward=mean(last.reward_PN.mean(axis=1)),
         reward_gain=mean(last.reward_PN.mean(axis=1) - first.reward_PN.mean(axis=1)),
+        own_gain=None if own is None else mean(own),
         gold=None if gold is None else mean(gold),
         gold_gain=None if gold_gain is None else mean(gold_gain),
         divergence=mean(last.log_ratio_PN.mean(axis=1)),
@@ -190,11 +197,14 @@ def _is_positive(change_PN: FloatArray, seed: int) -> bool:
 
 
 def _over_optimised(rounds: Sequence[Answers], seed: int) -> bool:
-    """Whether gold is below that of the round of most gold, by an interval without 0, though the reward
-    rose."""
-    golds = [each.gold_PN for each in rounds if each.gold_PN is not None]
+    """Whether gold is below that of an earlier round by more than chance, though the reward, as the model
+    gives it that the last round learned from, rose since the round of most gold."""
+    golds = [each.gold_PN.mean(axis=1) for each in rounds if each.gold_PN is not None]
     if len(golds) < len(rounds):
         return False
-    best = int(np.argmax([gold.mean() for gold in golds]))
-    rose = rounds[-1].reward_PN.mean() > rounds[best].reward_PN.mean()
-    return bool(rose and _is_positive(golds[best] - golds[-1], seed))
+    own = rounds[-1].own_RPN
+    reward = [each.reward_PN.mean() for each in rounds] if own is None else own.mean(axis=(1, 2))
+    gold_PR = np.stack(golds, axis=1)
+    unit = Unit("prompt", np.arange(len(gold_PR)), len(gold_PR))
+    rose = reward[-1] > reward[int(gold_PR.mean(axis=0).argmax())]
+    return bool(rose and fallen(gold_PR, unit, seed=seed)[-1])

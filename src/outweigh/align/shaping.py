@@ -38,6 +38,6 @@ def shaped(reward: FloatArray, config: ShapingConfig, reference: FloatArray | No
         if reference is None:
             raise ConfigError("shaping: against a reference, but no reference reward is given.")
         reward = 0.5 * (1.0 + np.tanh(0.5 * (reward - reference)))  # sigma, without its overflow
-    if config.whiten:
+    if config.whiten and len(reward):
         reward = (reward - reward.mean()) / max(float(reward.std()), 1e-8)
     return reward if config.clip is None else reward.clip(-config.clip, config.clip)

@@ -10,14 +10,25 @@ from outweigh.metrics.intervals import Estimate
 
 
 def rounds_table(rounds: Sequence[RoundFacts]) -> Table:
-    """A line a round: reward and gold over those of the first policy, how far it went, and what it says."""
+    """A line a round: reward and gold over those of the first policy, how far it went, and what it says.
+
+    Rewards are by the first reward model, and, where MetaRM trains it further, by the one that the round
+    learned from.
+    """
     golden = rounds[-1].gold_gain is not None
     table = Table(title="Rounds, on the followed prompts; gains over the first policy", title_justify="left")
-    for name in ("round", "reward gained", *(["gold gained"] if golden else []), "KL", "tokens"):
+    further = any(facts.own_gain is not None for facts in rounds)
+    gained = [
+        "reward gained",
+        *(["by its own model"] if further else []),
+        *(["gold gained"] if golden else []),
+    ]
+    for name in ("round", *gained, "KL", "tokens"):
         table.add_column(name, justify="right")
     table.add_column(f"win/tie/lose by {'gold' if golden else 'reward'}", justify="right")
     for facts in rounds:
-        gains = [_gain(facts.reward_gain), *([_gain(facts.gold_gain)] if golden else [])]
+        gains = [_gain(facts.reward_gain), *([_gain(facts.own_gain)] if further else [])]
+        gains += [_gain(facts.gold_gain)] if golden else []
         table.add_row(
             str(facts.round or "start"),
             *(gains if facts.round else [NONE] * len(gains)),

@@ -139,7 +139,7 @@ def _reinforce(arguments: Sequence[str]) -> None:
         "on_bad_rows": told.on_bad_rows,
     }
     if told.common.dry_run:
-        plan = planned_rl(told.data, **asked)
+        plan = planned_rl(told.data, **asked, resume=told.resume)
         return show(told.common, plan, rl_plan_lines(plan))
     results = align_rl(told.data, **asked, server=told.server, resume=told.resume)
     show(told.common, results, round_lines(results, told.out))

@@ -31,6 +31,8 @@ class JudgeVerb:
     """How a server is asked."""
     prices: tuple[float, float] | None = None
     """Price of a million tokens that the server reads, and of a million that it says, to count the cost."""
+    max_tokens: int = 512
+    """Tokens of an answer of a model behind a server, its reasons among them; one that thinks needs more."""
     seed: int = 0
     """Decides which side stands first, and the resamples of the intervals."""
     common: Shared = field(default_factory=Common)
@@ -56,6 +58,7 @@ def main(arguments: Sequence[str]) -> None:
         out=told.out,
         server=told.server,
         prices=told.prices,
+        max_tokens=told.max_tokens,
         on_bad_rows=told.on_bad_rows,
         seed=told.seed,
     )

@@ -41,12 +41,14 @@ def main(arguments: Sequence[str]) -> None:
     told = parse(Select, arguments)
     from outweigh.cli.show import selection_lines, show, show_plan
     from outweigh.data.rows import row_candidates
+    from outweigh.data.writing import check_lines_name
     from outweigh.steps.plan import planned_scoring
     from outweigh.steps.record import check_apart
     from outweigh.steps.select import beside, check_candidates, select
 
     if told.common.dry_run:
         check_apart(told.out, told.data)
+        check_lines_name(told.out)
         if told.candidates is not None:
             has_judge = told.gold_model is not None
             check_candidates(told.candidates, told.data, has_judge=has_judge, on_bad_rows=told.on_bad_rows)

@@ -214,6 +214,11 @@ def selection_lines(results: Mapping[str, Any], out: Path) -> list[RenderableTyp
         lines.append(f"{without:,} rows have no gold and count for nothing below.")
     if found.left_out:
         lines.append(f"{found.left_out:,} rows have fewer than {found.candidates} responses: left out below.")
+    if found.longer:
+        lines.append(
+            f"{found.longer:,} rows have more than {found.candidates}, as few as a row has or was asked for: "
+            "--candidates goes further, and leaves shorter rows out."
+        )
     lines.append(best_of_n_table(found))
     for name, gain in found.gains.items():
         lines.append(f"Best of {found.candidates}, gold less that of {name}: {shown(gain, signed=True)}.")

@@ -61,10 +61,7 @@ def write_rows(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> int:
         DataError: a value has no place in JSON (NaN, infinity, an object), or the file can't be written.
     """
     path = Path(path)
-    if not path.name.endswith((".jsonl", ".jsonl.gz")):
-        raise ConfigError(
-            f"{path}: rows are written as JSON lines, want a name ending in .jsonl or .jsonl.gz."
-        )
+    check_lines_name(path)
     written = 0
     with replaced_whole(path) as out:
         for row in rows:
@@ -74,6 +71,18 @@ def write_rows(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> int:
                 raise DataError(f"{path}:{written + 1}: {error}") from None
             written += 1
     return written
+
+
+def check_lines_name(path: Path) -> None:
+    """Nothing, if the name is one of JSON lines.
+
+    Raises:
+        ConfigError: it ends neither in .jsonl nor in .jsonl.gz.
+    """
+    if not path.name.endswith((".jsonl", ".jsonl.gz")):
+        raise ConfigError(
+            f"{path}: rows are written as JSON lines, want a name ending in .jsonl or .jsonl.gz."
+        )
 
 
 def json_line(row: Mapping[str, Any]) -> bytes:

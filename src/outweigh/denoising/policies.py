@@ -78,7 +78,7 @@ def keep(before: Repair, options: RepairOptions) -> Repair:
 
 def flip(before: Repair, options: RepairOptions) -> Repair:
     """The labels of the most doubtful pairs changed. Source: arXiv:2401.06080, section 2.4."""
-    flipped = most_doubtful(before.wrong_probability, options.fraction)
+    flipped = most_doubtful(before, options.fraction)
     return replace(
         before,
         flip=flipped,
@@ -89,7 +89,7 @@ def flip(before: Repair, options: RepairOptions) -> Repair:
 
 def drop(before: Repair, options: RepairOptions) -> Repair:
     """The most doubtful pairs left out."""
-    return replace(before, drop=most_doubtful(before.wrong_probability, options.fraction))
+    return replace(before, drop=most_doubtful(before, options.fraction))
 
 
 def smooth(before: Repair, options: RepairOptions) -> Repair:
@@ -103,7 +103,7 @@ def smooth(before: Repair, options: RepairOptions) -> Repair:
         floor = -np.inf if options.smooth_floor is None else options.smooth_floor
         chosen = (floor <= before.strength) & (before.strength < options.smooth_band)
     else:
-        chosen = highest(-before.strength, options.fraction)
+        chosen = first_of(np.argsort(before.strength, kind="stable"), options.fraction)
     if options.smooth_spread is not None:
         chosen |= before.spread > options.smooth_spread
     rate = before.wrong_probability if options.smoothing is None else np.full(len(chosen), options.smoothing)
@@ -216,17 +216,17 @@ def repair(
     return replace(result, action=_actions(result))
 
 
-def most_doubtful(wrong_probability: FloatArray, fraction: float | None) -> NDArray[np.bool_]:
-    """Marks (B,) the given share of pairs with the highest probabilities, or those above one half."""
+def most_doubtful(of: Repair, fraction: float | None) -> NDArray[np.bool_]:
+    """Marks (B,) the given share of pairs likeliest to be wrong, of equally likely ones the weakest first; or
+    those likelier wrong than right."""
     if fraction is None:
-        return np.asarray(wrong_probability > 0.5)
-    return highest(wrong_probability, fraction)
+        return np.asarray(of.wrong_probability > 0.5)
+    return first_of(np.lexsort((of.strength, -of.wrong_probability)), fraction)
 
 
-def highest(values: FloatArray, fraction: float) -> NDArray[np.bool_]:
-    """Marks (B,) the given share of pairs with the highest values."""
-    marked = np.zeros(len(values), dtype=bool)
-    order = np.argsort(-values, kind="stable")
+def first_of(order: NDArray[np.intp], fraction: float) -> NDArray[np.bool_]:
+    """Marks (B,) the given share of pairs that stand first in the order."""
+    marked = np.zeros(len(order), dtype=bool)
     marked[order[: round(fraction * len(marked))]] = True
     return marked
 

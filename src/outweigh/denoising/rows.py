@@ -7,6 +7,9 @@ from typing import Any
 from outweigh.data.writing import swap_row
 from outweigh.denoising.policies import Repair
 
+WRITTEN = ("margin", "flip_rate", "weight", "strength", "spread", "wrong_probability")
+"""Columns that every row has after a repair."""
+
 
 @dataclass(slots=True)
 class RowCounts:

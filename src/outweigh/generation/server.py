@@ -57,7 +57,8 @@ class ServedPolicy(Sampler):
         return self.server.map(self._answers, enumerate(prompts, first))
 
     def _answers(self, asked: tuple[int, Text], stopped: threading.Event) -> list[Sample] | Refused:
-        """The n responses; a server that gives fewer at once than it is asked for is asked again."""
+        """The n responses; a server that gives fewer at once than it is asked for, or some without content,
+        is asked again."""
         place, prompt = asked
         messages = [{"role": "user" if role == "text" else role, "content": said} for role, said in prompt]
         found: list[Sample] = []
@@ -74,12 +75,27 @@ class ServedPolicy(Sampler):
                     seed=(self.config.seed * 1_000_003 + place * 1009 + len(found)) % 2**31,
                     **options,
                 )
-                found += [self._sample(choice, answer) for choice in answer["choices"]]
+                found += self._said(answer)
             except ServerRefusal as refusal:
                 return Refused(str(refusal))
         return found[: self.config.n]
 
-    def _sample(self, choice: Any, answer: Mapping[str, Any]) -> Sample:
+    def _said(self, answer: Mapping[str, Any]) -> list[Sample]:
+        """The responses of an answer that have content.
+
+        Raises:
+            ServerRefusal: none has.
+            ServerError: a choice is none.
+        """
+        samples = [self._sample(choice, answer) for choice in answer["choices"]]
+        if found := [each for each in samples if each is not None]:
+            return found
+        raise ServerRefusal(
+            f"{self.server.url}: got {str(answer['choices'][0])[:SHOWN]}, want a string as its content. Was "
+            "it cut while it thought?"
+        )
+
+    def _sample(self, choice: Any, answer: Mapping[str, Any]) -> Sample | None:
         try:
             text, reason = choice["message"]["content"], choice["finish_reason"]
             said = (choice.get("logprobs") or {}).get("content")
@@ -90,9 +106,7 @@ class ServedPolicy(Sampler):
                 "finish_reason."
             ) from None
         if not isinstance(text, str):
-            raise ServerRefusal(
-                f"{self.server.url}: got the content {text!r}, want a string. Was it cut while it thought?"
-            )
+            return None
         used = usage.get("completion_tokens") if isinstance(usage, Mapping) else None
         tokens = len(said) if isinstance(said, list) else used if isinstance(used, int) else None
         return Sample(text, tokens, reason != "length", _logprob(said))

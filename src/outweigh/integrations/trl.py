@@ -2,6 +2,7 @@
 `--reward_funcs outweigh.integrations.trl.reward_func` with the model named in OUTWEIGH_REWARD_MODEL.
 """
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ import numpy as np
 
 from outweigh.align.shaping import ShapingConfig, shaped
 from outweigh.integrations.model import reward_model
-from outweigh.models.reward import Messages, Scorer
+from outweigh.models.reward import Messages, Scorer, texts_of
+
+logger = logging.getLogger(__name__)
 
 RAW = ShapingConfig(clip=None)
 REFERENCE = "reference_reward"
@@ -39,13 +42,24 @@ class RewardFunction:
 
     def __call__(
         self, prompts: Sequence[Messages], completions: Sequence[Messages], **columns: Any
-    ) -> list[float]:
-        """One reward a completion, in nats of log-odds unless shaped."""
-        reward = self.model.score(prompts, [_written(each) for each in completions]) - self.level
+    ) -> list[float | None]:
+        """One reward a completion, in nats of log-odds unless shaped; None where a server refuses it."""
+        texts = texts_of(prompts, [_written(each) for each in completions])
+        reward_MN, refused = self.model.score_taken(texts, skip=True)
+        if refused:
+            first = refused[min(refused)]
+            logger.warning(
+                "%d of %d completions have no reward. The first: %s", len(refused), len(texts), first
+            )
+        kept = np.setdiff1d(np.arange(len(texts)), sorted(refused))
+        reward = self.model.combined(reward_MN)[kept] - self.level
         reference = None
         if REFERENCE in columns:
-            reference = np.asarray(columns[REFERENCE], dtype=np.float64) - self.level
-        return [float(each) for each in shaped(reward, self.shaping, reference)]
+            reference = np.asarray(columns[REFERENCE], dtype=np.float64)[kept] - self.level
+        found: list[float | None] = [None] * len(texts)
+        for place, value in zip(kept.tolist(), shaped(reward, self.shaping, reference).tolist(), strict=True):
+            found[place] = value
+        return found
 
 
 def _written(completion: Messages) -> Messages:
@@ -55,6 +69,8 @@ def _written(completion: Messages) -> Messages:
     return [{**each, "content": each.get("content") or ""} for each in completion]
 
 
-def reward_func(prompts: Sequence[Messages], completions: Sequence[Messages], **columns: Any) -> list[float]:
+def reward_func(
+    prompts: Sequence[Messages], completions: Sequence[Messages], **columns: Any
+) -> list[float | None]:
     """One raw reward a completion, by the model that OUTWEIGH_REWARD_MODEL names."""
     return RewardFunction()(prompts, completions, **columns)

@@ -82,6 +82,30 @@ def bootstrap_means(values_BN: FloatArray, unit: Unit, *, resamples: int = RESAM
     mean_N = values_BN.mean(axis=0)
     if unit.count < 2:
         return Band(mean_N.tolist(), None, None)
+    low, high = _limits(_resampled_means(values_BN, unit, resamples, seed))
+    return Band(mean_N.tolist(), low.tolist(), high.tolist())
+
+
+def fallen(
+    values_BN: FloatArray, unit: Unit, *, resamples: int = RESAMPLES, seed: int = 0
+) -> NDArray[np.bool_]:
+    """Marks, of N columns in an order, those whose mean over B pairs is below that of one before them by more
+    than chance; (N,).
+
+    That is by more than the largest such fall of a resample, less what is fallen in truth, in all but 2.5 %
+    of them: for all columns at once, whichever before them is the highest.
+    """
+    mean_N = values_BN.mean(axis=0)
+    if unit.count < 2:
+        return np.zeros(len(mean_N), dtype=bool)
+    chance_RN = _resampled_means(values_BN, unit, resamples, seed) - mean_N
+    largest_R = (np.maximum.accumulate(chance_RN, axis=1) - chance_RN).max(axis=1)
+    fall_N = np.maximum.accumulate(mean_N) - mean_N
+    return np.asarray(fall_N > np.quantile(largest_R, (1 + LEVEL) / 2))
+
+
+def _resampled_means(values_BN: FloatArray, unit: Unit, resamples: int, seed: int) -> FloatArray:
+    """The means of each of so many resamples, (R, N)."""
     sums_UN = np.zeros((unit.count, values_BN.shape[1]))
     np.add.at(sums_UN, unit.ids, values_BN)
     sizes_U = np.bincount(unit.ids, minlength=unit.count)
@@ -95,8 +119,8 @@ def bootstrap_means(values_BN: FloatArray, unit: Unit, *, resamples: int = RESAM
         times_RU = np.bincount(drawn.ravel(), minlength=rows * unit.count).reshape(rows, unit.count)
         times_RU = times_RU.astype(np.float64)  # integers have no fast matrix product
         means.append(times_RU @ sums_UN / (times_RU @ sizes_U)[:, None])
-    low, high = _limits(np.concatenate(means))
-    return Band(mean_N.tolist(), low.tolist(), high.tolist())
+    found_RN: FloatArray = np.concatenate(means)
+    return found_RN
 
 
 def bootstrap(

@@ -170,10 +170,15 @@ def reads_every_token(name: str | Path, *, trust_remote_code: bool = False) -> b
 
 
 def set_dropout(config: Any, rate: float) -> None:
-    """Nothing; every dropout rate that the architecture's configuration has becomes `rate`."""
+    """Nothing; every dropout rate that the architecture's configuration has, or one within it, becomes
+    `rate`."""
     for key, value in config.to_dict().items():
         if "drop" in key and (isinstance(value, int | float) or key == "classifier_dropout"):
             setattr(config, key, rate)
+        elif isinstance(
+            inner := getattr(config, key, None), transformers.PreTrainedConfig
+        ):  # of text, beside images
+            set_dropout(inner, rate)
 
 
 def keep_layers(config: Any, layers: int | None, name: str | Path) -> None:

@@ -21,11 +21,13 @@ logger = logging.getLogger(__name__)
 
 EAGER_TOKENS = 1024
 """Longest texts whose L x L matrices stay small: 25 MB a layer at 512 tokens and 12 heads."""
+STRETCHED = ("dynamic", "longrope")
+"""Rotary positions that change for a whole row where one text in it is long."""
 WINDOWS = ("sliding_window", "attention_chunk_size")
 """What architectures call the number of tokens that a layer looks back over."""
 BEGINNING = 2 * LEAST_SHARED
 """Tokens that two of the texts have in common by which packs are tried."""
-FAILURES = (AttributeError, IndexError, RuntimeError, TypeError, ValueError)
+FAILURES = (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
 """What architectures raise that do not know packs, or want more of a text than tokens: an EOS at its end."""
 TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3}
 """Of the features' largest; of half precision 5e-2. A text that saw another's tokens is off by far more."""
@@ -144,11 +146,28 @@ def _refusal(model: Any, look: Look, max_tokens: int, packs: Packing, padded: Te
     windows = [size for name in WINDOWS if (size := getattr(config, name, None)) is not None]
     if min(windows, default=max_tokens) < max_tokens:
         return f"a layer looks back over fewer than {max_tokens} tokens"
+    if (longest := _unstretched(config)) is not None and longest < max_tokens:
+        return f"its rotary positions are others in texts of over {longest} tokens"
     model.set_attn_implementation(PACKED)
     quicken(model)
     packed, _ = _seen(model, look, packs)
     same = packed.shape == padded.shape and _same(packed, padded, model.dtype)
     return None if same else "it makes something else of them"
+
+
+def _unstretched(config: Any) -> int | None:
+    """Tokens up to which rotary positions are the same whatever else stands in a row; None where they always
+    are."""
+    rotary = getattr(config, "rope_parameters", None) or {}
+    kinds = [rotary, *(each for each in rotary.values() if isinstance(each, dict))]  # one a kind of layer
+    limits = [
+        each.get("original_max_position_embeddings")
+        or getattr(config, "original_max_position_embeddings", None)
+        or config.max_position_embeddings
+        for each in kinds
+        if each.get("rope_type") in STRETCHED
+    ]
+    return min(limits, default=None)
 
 
 def _rows(model: nn.Module, layer: nn.Module, plain: bool) -> Rows:
@@ -193,7 +212,8 @@ def _of_backbone(model: nn.Module, forward: Forward) -> tuple[Tensor, bool]:
     if forward.packed:
         return read, False
     one, other = hidden_RLH[:2, :BEGINNING]  # an encoder's tokens see how their texts end
-    return read, not torch.allclose(one, other, rtol=0, atol=1e-5 * float(other.abs().max()))
+    equal = 1e-5 if model.dtype in TOLERANCE else 2e-2  # in half precision more is rounded
+    return read, not torch.allclose(one, other, rtol=0, atol=equal * float(other.abs().max()))
 
 
 def _same(packed: Tensor, padded: Tensor, dtype: torch.dtype) -> bool:

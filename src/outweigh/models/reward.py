@@ -80,17 +80,7 @@ class Scorer(ABC):
             ConfigError: not one prompt a response.
             DataError: a text is neither a string nor a list of messages.
         """
-        if len(prompts) != len(responses):
-            raise ConfigError(
-                f"score: got {len(prompts)} prompts and {len(responses)} responses, want one each."
-            )
-        given = [{} if prompt is None else {"prompt": prompt} for prompt in prompts]
-        return self.score_texts(
-            [
-                (prompt_text(row), response_text(response, "response"))
-                for row, response in zip(given, responses, strict=True)
-            ]
-        )
+        return self.score_texts(texts_of(prompts, responses))
 
     def score_pairs(self, pairs: PairSet) -> tuple[np.ndarray, np.ndarray]:
         """Rewards of the chosen and of the rejected responses, float64 (B,) each."""
@@ -124,6 +114,21 @@ class Scorer(ABC):
             reward_MN2.append(taken.reward_MN[:, places].reshape(-1, len(part), 2))
         reward_MB2 = np.concatenate(reward_MN2, axis=1)
         return PairsTaken(reward_MB2[..., 0], reward_MB2[..., 1], refused)
+
+
+def texts_of(prompts: Sequence[Messages | None], responses: Sequence[Messages]) -> list[tuple[Text, Text]]:
+    """Each prompt with its response, from strings or messages.
+
+    Raises:
+        ConfigError, DataError: as `Scorer.score`.
+    """
+    if len(prompts) != len(responses):
+        raise ConfigError(f"score: got {len(prompts)} prompts and {len(responses)} responses, want one each.")
+    given = [{} if prompt is None else {"prompt": prompt} for prompt in prompts]
+    return [
+        (prompt_text(row), response_text(response, "response"))
+        for row, response in zip(given, responses, strict=True)
+    ]
 
 
 class RewardModel(Scorer):

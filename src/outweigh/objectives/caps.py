@@ -1,6 +1,7 @@
 """Caps: the largest gap that a pair is allowed, from how alike its responses are (PCRM)."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -74,8 +75,13 @@ def cosine_cap(
     Source: arXiv:2404.00978, authors' code; the clamp of the raw form is ours.
     """
     beta1, beta3 = betas("cosine", preset, beta1, beta3)
-    form = form or ("raw" if preset.endswith("-dpo") else "angular")
-    return prior_cap(similarity(cosine, form), beta1=beta1, beta2=beta2, beta3=beta3)
+    alike = similarity(cosine, form_of({"form": form, "preset": preset}))
+    return prior_cap(alike, beta1=beta1, beta2=beta2, beta3=beta3)
+
+
+def form_of(options: Mapping[str, Any]) -> str:
+    """The form of `cosine_cap` with these options: angular, or raw as its presets of DPO are."""
+    return options.get("form") or ("raw" if str(options.get("preset")).endswith("-dpo") else "angular")
 
 
 def similarity(cosine: Tensor, form: str) -> Tensor:

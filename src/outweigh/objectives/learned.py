@@ -71,12 +71,9 @@ def fit_learned_cap(
     Source: ours, an answer to an open question of arXiv:2404.00978; gradients of a held-out loss through
         trained weights are those of Bengio 2000, gradient-based optimisation of hyper-parameters.
     """
-    if len(strength) < FEWEST_PAIRS:
-        raise ConfigError(
-            f"cap from 'learned': got {len(strength)} pairs, want {FEWEST_PAIRS} or more to learn from. Take "
-            "cap: 4.5, or name the options that were learnt elsewhere."
-        )
-    parts = _parts(prompt_number.numpy().astype(np.int64))
+    check_enough(len(strength))
+    prompt_B = prompt_number.numpy().astype(np.int64)
+    parts = _parts(prompt_B)
     scale = max(float(feature_difference.square().mean().sqrt()), 1e-12)
     about = {"length_ratio": length_ratio, "cosine": cosine, "strength": strength}
     train, choose, judge = (
@@ -86,13 +83,13 @@ def fit_learned_cap(
         )
         for places in parts
     )
-    train = train._replace(about=train.about | {"strength": own_strength(train)})
+    train = train._replace(about=train.about | {"strength": own_strength(train, prompt_B[parts[0]])})
     learned = learn(train, choose, tuple(START))
     fixed = learn(train, choose, ("base", RIDGE))
     loss, loss_fixed = (
         np.logaddexp(0, -judge.difference @ trained(train, each)) for each in (learned, fixed)
     )
-    saved = bootstrap_mean(loss_fixed - loss, choose_unit(prompt_number.numpy()[parts[2]]))
+    saved = bootstrap_mean(loss_fixed - loss, choose_unit(prompt_B[parts[2]]))
     found = {
         "fixed_cap": float(_cap(fixed, judge)[0]),
         "log_loss": float(loss.mean()),
@@ -102,9 +99,25 @@ def fit_learned_cap(
     return {name: learned[name] for name in LEARNED}, found
 
 
-def own_strength(pairs: Pairs) -> torch.Tensor:
-    """Gap of each pair, (B,), by weights not trained on it, at the audit's level and spread of strength."""
-    fold_B = np.random.default_rng(1).permutation(len(pairs.difference)) % FOLDS
+def check_enough(pairs: int) -> None:
+    """Nothing, if a cap can be learnt from so many pairs.
+
+    Raises:
+        ConfigError: they are fewer than 200.
+    """
+    if pairs < FEWEST_PAIRS:
+        raise ConfigError(
+            f"cap from 'learned': got {pairs} pairs, want {FEWEST_PAIRS} or more to learn from. Take "
+            "cap: 4.5, or name the options that were learnt elsewhere."
+        )
+
+
+def own_strength(pairs: Pairs, prompt_B: NDArray[np.int64]) -> torch.Tensor:
+    """Gap of each pair, (B,), by weights trained on no pair of its prompt, at the audit's level and spread of
+    strength; where prompts are few, on other pairs alone."""
+    _, own_B = np.unique(prompt_B, return_inverse=True)
+    unit_B = own_B if own_B.max() + 1 >= FEWEST_PROMPTS else np.arange(len(own_B))
+    fold_B = (np.random.default_rng(1).permutation(unit_B.max() + 1) % FOLDS)[unit_B]
     gap_B = np.empty(len(fold_B))
     for fold in range(FOLDS):
         weight = trained(pairs.at(np.flatnonzero(fold_B != fold)), START)

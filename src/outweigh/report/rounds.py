@@ -43,11 +43,14 @@ def steps_plot(results: Results) -> Drawn | None:
 
 
 def rounds_table(results: Results) -> Table | None:
-    """A line a round, over the followed prompts."""
+    """A line a round, over the followed prompts; rewards by the first reward model, and by the one that the
+    round learned from, where that is another."""
+    further = any(each.get("own_gain") for each in listed(results.get("rounds")))
     rows = [
         [
             str(each.get("round") or "start"),
             estimate(each.get("reward_gain"), "+.3f") if each.get("round") else DASH,
+            *([estimate(each.get("own_gain"), "+.3f")] if further else []),
             estimate(each.get("gold_gain"), "+.3f") if each.get("round") else DASH,
             estimate(each.get("divergence"), ".2f"),
             estimate(each.get("tokens"), ".0f"),
@@ -57,7 +60,8 @@ def rounds_table(results: Results) -> Table | None:
         ]
         for each in listed(results.get("rounds"))
     ]
-    head = ["round", "reward gained", "gold gained", "divergence, nats", "tokens", "ended", "distinct"]
+    gained = ["reward gained", *(["by its own model"] if further else []), "gold gained"]
+    head = ["round", *gained, "divergence, nats", "tokens", "ended", "distinct"]
     return table("The rounds, on the followed prompts", [*head, "win", "tie", "lose"], rows)
 
 

@@ -9,7 +9,15 @@ import numpy as np
 from outweigh.errors import DataError
 from outweigh.metrics.arrays import FloatArray
 from outweigh.metrics.best_of_n import chance_against_random, divergence_bound, duel_chances, expected_best
-from outweigh.metrics.intervals import Band, Estimate, Unit, bootstrap_mean, bootstrap_means, choose_unit
+from outweigh.metrics.intervals import (
+    Band,
+    Estimate,
+    Unit,
+    bootstrap_mean,
+    bootstrap_means,
+    choose_unit,
+    fallen,
+)
 
 ORACLE = "oracle"
 """The gold itself as a judge: nothing beats it, so nothing is set against it."""
@@ -34,7 +42,8 @@ class Curve:
     best_n: int
     """The n of most gold. It is chosen on these prompts, so its gold is flattered."""
     over_optimised_from: int | None
-    """The first larger n whose gold is lower by an interval without 0; None where there is none."""
+    """The first n whose gold is below that of a smaller n by more than chance, all n tried at once; None
+    where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +55,8 @@ class BestOfN:
     prompts: int
     left_out: int
     """Prompts with fewer than N responses."""
+    longer: int
+    """Prompts with more."""
     divergence: list[float]
     random: Estimate
     """Mean gold of one drawn at random."""
@@ -89,6 +100,7 @@ def best_of_n(given: Sequence[Candidate], *, candidates: int | None = None, seed
         candidates=most,
         prompts=len(used),
         left_out=len(given) - len(used),
+        longer=sum(count > most for count in counts),
         divergence=divergence_bound(np.arange(1, most + 1)).tolist(),
         random=bootstrap_mean(random, unit, seed=seed),
         curves={name: _curve(used, name, each, unit, seed) for name, each in gold_BN.items()},
@@ -104,13 +116,12 @@ def _curve(used: Sequence[Candidate], name: str, gold_BN: FloatArray, unit: Unit
     wins_BN = np.stack(
         [expected_best(each.rewards[name], chance_against_random(each.gold))[:most] for each in used]
     )
-    best = int(gold_BN.mean(axis=0).argmax())
-    lost = bootstrap_means(gold_BN[:, best : best + 1] - gold_BN[:, best + 1 :], unit, seed=seed).low or []
+    fallen_at = np.flatnonzero(fallen(gold_BN, unit, seed=seed))
     return Curve(
         gold=bootstrap_means(gold_BN, unit, seed=seed),
         wins=bootstrap_means(wins_BN, unit, seed=seed),
-        best_n=best + 1,
-        over_optimised_from=next((best + 2 + at for at, low in enumerate(lost) if low > 0), None),
+        best_n=int(gold_BN.mean(axis=0).argmax()) + 1,
+        over_optimised_from=int(fallen_at[0]) + 1 if len(fallen_at) else None,
     )
 
 

@@ -35,6 +35,7 @@ VERDICT = re.compile(r"\[\[([ABC])\]\]")
 TRIES = 3
 """Times that a judge is asked whose answer holds no verdict."""
 MAX_TOKENS = 512
+"""Of an answer, reasons and all; a judge that thinks at length needs more."""
 
 
 class Match(NamedTuple):
@@ -133,8 +134,9 @@ class ServerJudge(Judge):
             every match.
     """
 
-    def __init__(self, url: str, config: ServerConfig) -> None:
+    def __init__(self, url: str, config: ServerConfig, *, max_tokens: int = MAX_TOKENS) -> None:
         self.server = ChatServer(url, config)
+        self.max_tokens = max_tokens
         self.tally: Tally = Tally()
         self.cache = cache_folder() / "judge"
         self._told = False
@@ -179,7 +181,7 @@ class ServerJudge(Judge):
 
     def _answer(self, messages: list[dict[str, str]], attempt: int, stopped: threading.Event) -> str:
         # The same question at temperature 0 would get the same answer again
-        options: dict[str, Any] = {"temperature": 0.0 if attempt == 0 else 1.0, "max_tokens": MAX_TOKENS}
+        options: dict[str, Any] = {"temperature": 0.0 if attempt == 0 else 1.0, "max_tokens": self.max_tokens}
         options["seed"] = attempt
         identity = json.dumps([self.server.url, self.server.model, messages, options])
         file = self.cache / f"{hashlib.sha256(identity.encode()).hexdigest()[:40]}.json"

@@ -22,6 +22,7 @@ from outweigh.generation.samples import Refused, Sample, Sampler
 from outweigh.generation.server import ServedPolicy
 from outweigh.models.features import checkpoint_identity
 from outweigh.progress import progress
+from outweigh.servers.client import HOPELESS
 from outweigh.servers.config import ServerConfig, is_server, masked
 from outweigh.steps.record import check_apart, headed, peak_memory
 from outweigh.steps.unfinished import check_free, finished_rows, unfinished_rows
@@ -58,7 +59,8 @@ def generate(
     with `resume` a finished file of the same is left as it is.
 
     Raises:
-        DataError: a row has no prompt or one that the policy can't take, and `on_bad_rows` is error.
+        DataError: a row has no prompt or one that the policy can't take, and `on_bad_rows` is error; or none
+            is answered.
         ConfigError: there is a file, finished or not, and no `resume`, what is there is of other prompts,
             weights or settings, another run is writing it, or `out` is the data itself.
         ModelError, ServerError: the policy can't be loaded, or does not answer.
@@ -86,6 +88,10 @@ def generate(
                 tokens += sum(each or 0 for row in answered for each in row["response_tokens"])
                 per_second = tokens / (time.monotonic() - started)
                 advance(len(batch) * config.n, f"{per_second:,.0f} tokens/s")
+                if not kept.written and len(kept.bad) >= HOPELESS:
+                    break  # so would be all others
+        if not kept.written:
+            raise DataError(f"none of {kept.read:,} prompts was answered. The first: {kept.bad[0]}")
     seconds = time.monotonic() - started
     return headed("generate", config.seed) | {
         "rows": kept.written,

@@ -11,11 +11,11 @@ from outweigh.data.files import RawRow, raw_rows
 from outweigh.data.pairs import Data, OnBadRows, parsed, read_pairs
 from outweigh.data.records import Candidates, Pair, Text, plain
 from outweigh.data.rows import row_candidates
-from outweigh.data.writing import write_rows
+from outweigh.data.writing import check_lines_name, write_rows
 from outweigh.errors import ConfigError, DataError
 from outweigh.models.ensemble import load_scorer
 from outweigh.models.reward import Scorer
-from outweigh.selection.judges import TIE, GoldJudge, Judge, Match, ModelJudge, ServerJudge
+from outweigh.selection.judges import MAX_TOKENS, TIE, GoldJudge, Judge, Match, ModelJudge, ServerJudge
 from outweigh.selection.winrate import agreement, win_rate
 from outweigh.servers.config import ServerConfig, is_server, masked, serves_rewards
 from outweigh.steps.record import check_apart, headed, peak_memory
@@ -32,6 +32,7 @@ def judge(
     out: str | Path | None = None,
     server: ServerConfig | None = None,
     prices: tuple[float, float] | None = None,
+    max_tokens: int = MAX_TOKENS,
     on_bad_rows: OnBadRows = "error",
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -40,8 +41,9 @@ def judge(
     With `against`, both are rows of one prompt with `responses`, matched by their prompts: of each row the
     response that `kept` names (as `outweigh select` writes it), else its first. Without it `data` are pairs,
     and the judge is set beside the label and, where they are, the votes of people. `by` is a reward model,
-    the URL of an OpenAI-compatible server, or `gold`, the rows' own scores. `prices` are of a million tokens
-    read and said. Bad rows that are skipped are told in `bad_rows`.
+    the URL of an OpenAI-compatible server, which says at most `max_tokens` a question, or `gold`, the rows'
+    own scores. `prices` are of a million tokens read and said. Bad rows that are skipped are told in
+    `bad_rows`.
 
     Raises:
         DataError: a row is not what it should be and `on_bad_rows` is error, no two prompts match, or there
@@ -51,9 +53,12 @@ def judge(
     """
     if out is not None:
         check_apart(Path(out), data, against)
+        check_lines_name(Path(out))
     if prices is not None and not all(0 <= price < np.inf for price in prices):
         raise ConfigError(f"prices: got {prices[0]} and {prices[1]}, want two numbers of 0 or more.")
-    asked = _judge(by, server or ServerConfig())
+    if max_tokens < 1:
+        raise ConfigError(f"max_tokens: got {max_tokens}, want 1 or more.")
+    asked = _judge(by, server or ServerConfig(), max_tokens)
     results: dict[str, Any] = headed("judge", seed) | {"by": masked(by)}
     if against is None:
         pairs, bad = _pairs(data, on_bad_rows)
@@ -98,17 +103,20 @@ def planned_judging(
     """
     if out is not None:
         check_apart(Path(out), data, against)
+        check_lines_name(Path(out))
     told = _pairs(data, on_bad_rows) if against is None else _matched(data, against, on_bad_rows)
     matches = len(told[0])
     return {"matches": matches, "asked": 2 * matches if _chats(by) else 0}
 
 
-def _judge(by: str | Path | Scorer | Judge, server: ServerConfig) -> Judge:
+def _judge(by: str | Path | Scorer | Judge, server: ServerConfig, max_tokens: int) -> Judge:
     if isinstance(by, Judge):
         return by
     if str(by) == GOLD:
         return GoldJudge()
-    return ServerJudge(str(by), server) if _chats(by) else ModelJudge(load_scorer(by, server))
+    if _chats(by):
+        return ServerJudge(str(by), server, max_tokens=max_tokens)
+    return ModelJudge(load_scorer(by, server))
 
 
 def _chats(by: object) -> bool:
@@ -179,17 +187,15 @@ def _sides(pairs: list[Pair], seed: int) -> tuple[list[Match], np.ndarray]:
 def _with_people(
     pairs: list[Pair], said: np.ndarray, turned: np.ndarray, prompts: list[str], seed: int
 ) -> dict[str, Any]:
-    """Agreement with the labels, and with the majority of votes where every pair has some and one takes a
-    side."""
-    kept = np.flatnonzero(~np.isnan(said))
-    names = [prompts[place] for place in kept]
-    people = {"label": np.ones(len(pairs))}
+    """Agreement with the labels, and with the majority of the votes for either side, where there are votes
+    and one takes a side. Votes for neither count for none."""
     votes = [(pair.columns.get("votes_chosen"), pair.columns.get("votes_rejected")) for pair in pairs]
-    if all(None not in each for each in votes):
-        chosen, rejected = np.array(votes, dtype=np.float64).T
-        people["votes"] = 0.5 * (np.sign(chosen - rejected) + 1.0)
-    return {
-        name: agreement(said[kept], np.where(turned, 1.0 - each, each)[kept], names, seed=seed)
-        for name, each in people.items()
-        if (each[kept] != TIE).any()
-    }
+    chosen, rejected = np.array(votes, dtype=np.float64).T  # NaN of pairs without
+    people = {"label": np.ones(len(pairs)), "votes": 0.5 * (np.sign(chosen - rejected) + 1.0)}
+    found = {}
+    for name, each in people.items():
+        kept = np.flatnonzero(~np.isnan(said) & ~np.isnan(each))
+        if (each[kept] != TIE).any():
+            names = [prompts[place] for place in kept]
+            found[name] = agreement(said[kept], np.where(turned, 1.0 - each, each)[kept], names, seed=seed)
+    return found

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -24,6 +25,7 @@ from outweigh.generation.asking import Asking
 from outweigh.integrations import verl
 from outweigh.models.ensemble import load_scorer, members_of
 from outweigh.models.features import checkpoint_identity
+from outweigh.models.policy import load_policy
 from outweigh.optional import need
 from outweigh.servers.config import ServerConfig, is_server, masked
 from outweigh.steps.generate import Asked, asked_rows
@@ -146,6 +148,8 @@ def _facts(finished: Sequence[Round], seed: int) -> list[RoundFacts]:
 def _check_can_begin(config: RLConfig, out: Path) -> None:
     """Nothing, if TRL is there, the policy may be one that can be trained, and the folder is no other's."""
     check_owner(out, "align rl")
+    if (processes := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
+        raise ConfigError(f"align rl: runs in one process, got {processes}. Start it without torchrun.")
     if config.rounds:
         need("trl", extra="trl", feature="align rl")
     if is_server(config.policy):
@@ -197,6 +201,7 @@ def planned_rl(
     pairs: Data | None = None,
     eval: Data | None = None,
     on_bad_rows: OnBadRows = "error",
+    resume: bool = False,
 ) -> dict[str, Any]:
     """What the rounds would draw and train on; MetaRM's answers between rounds are not counted.
 
@@ -204,11 +209,13 @@ def planned_rl(
         DataError, ConfigError, ModelError: as `align_rl`.
     """
     _check_can_begin(config, Path(out))
+    _check_free(Path(out), resume)
     _check_meta(config, reward, pairs, str(reward_model))
     if pairs is not None:
         _learned(pairs, reward or TrainConfig(), reward_model, on_bad_rows)
     _weights(config.policy, reward_model, gold_model)
     prompts, followed, bad = _parted(data, eval, config, on_bad_rows)
+    load_policy(config.policy)  # which may be no causal model
     steps = int(len(prompts) // config.batch_prompts * config.epochs) if config.rounds else 0
     names = ("results.json", "report.html", "prompts.parquet", "followed.parquet")
     responses = config.rounds * steps * config.batch_prompts * config.n
@@ -270,19 +277,29 @@ def _weights(*models: str | Path | None) -> list[str]:
 
 def _same_run(out: Path, settings: dict[str, Any], prompts: Sequence[Any], resume: bool) -> None:
     """Nothing, if the folder is new, or `resume` goes on with the same settings (but more rounds)."""
-    asked = {name: value for name, value in settings.items() if name != "rounds"}
+    asked = {name: value for name, value in settings.items() if name not in ("rounds", "stop")}
     identity = hashlib.sha256(json.dumps([asked, prompts], default=str).encode()).hexdigest()
     file = out / "identity"
-    if file.exists() and not resume:
-        raise ConfigError(f"{out}: holds a run. Go on with --resume, or choose another folder.")
-    if not file.exists() and ((out / "policy").exists() or (out / "results.json").exists()):
-        raise ConfigError(f"{out}: holds what another command made. Choose another folder.")
+    _check_free(out, resume)
     if file.exists() and file.read_text() != identity:
         raise ConfigError(f"{out}: holds a run of other prompts or settings. Give those, or another folder.")
     if (out / f"round_{settings['rounds'] + 1}" / "policy").exists():
         raise ConfigError(f"{out}: holds more than {settings['rounds']} rounds. Want as many, or more.")
-    out.mkdir(parents=True, exist_ok=True)
-    file.write_text(identity)
+    with replaced_whole(file) as written:
+        written.write(identity.encode())
+
+
+def _check_free(out: Path, resume: bool) -> None:
+    """Nothing, if a run may begin in the folder, or go on in it.
+
+    Raises:
+        ConfigError: there is a run and no `resume`, or what another command made.
+    """
+    begun = (out / "identity").exists()
+    if begun and not resume:
+        raise ConfigError(f"{out}: holds a run. Go on with --resume, or choose another folder.")
+    if not begun and ((out / "policy").exists() or (out / "results.json").exists()):
+        raise ConfigError(f"{out}: holds what another command made. Choose another folder.")
 
 
 def _keep(rounds: Rounds, facts: Sequence[RoundFacts]) -> int:

@@ -1,6 +1,7 @@
 """The rounds of `outweigh align rl`, one after the other; what a round's folder has is not done again."""
 
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -26,6 +27,8 @@ from outweigh.steps.generate import generate
 from outweigh.steps.record import Stopwatch, write_json
 from outweigh.training.config import TrainConfig
 from outweigh.training.fit import fit
+
+logger = logging.getLogger(__name__)
 
 Texts = list[tuple[Text, Text]]
 
@@ -81,7 +84,7 @@ class Rounds:
     def _trained(self, number: int, before: Path | None) -> list[dict[str, float]]:
         is_first = before is None or self.pairs is None  # MetaRM has made others
         scorer = self.first if is_first else load_scorer(self.reward_model)
-        level = float(scorer.score_texts(self._said(0)).mean())
+        level = float(self._rewards(scorer, self._said(0)).mean())
         return train_round(
             self.prompts,
             RewardFunction(scorer, self.config.shaping, level=level),
@@ -117,7 +120,8 @@ class Rounds:
         if self.config.shaping.against != "reference":
             return {}
         answers = self._answers(self.folder(0) / "reference.jsonl", self.config.policy, self.prompts, 1)
-        return {REFERENCE: scorer.score_texts(_texts(self.prompts, _rows(answers))).tolist()}
+        reward_PN = self._rewards(scorer, _texts(self.prompts, _rows(answers)), 1)
+        return {REFERENCE: reward_PN[:, 0].tolist()}
 
     def _judged(
         self, number: int, policy: str | Path, log: list[dict[str, float]], clock: Stopwatch
@@ -127,30 +131,51 @@ class Rounds:
         if not file.exists():
             with clock("following"):
                 path = self._answers(folder / "answers.jsonl", policy, self.followed, self.config.eval_n)
-                answers = self._measured(_rows(path), None if number == 0 else policy)
+                answers = self._measured(_rows(path), number, policy)
             write_json(file, {"answers": answers.to_dict(), "seconds": clock.seconds})
         written = json.loads(file.read_text())
         return Round(folder, Answers.of(written["answers"]), log, written["seconds"], self.reward_model)
 
-    def _measured(self, rows: list[dict[str, Any]], policy: str | Path | None) -> Answers:
-        """What a policy said to the followed prompts, in numbers; None is the first one."""
+    def _measured(self, rows: list[dict[str, Any]], number: int, policy: str | Path) -> Answers:
+        """What a round's policy said to the followed prompts, in numbers."""
         texts = _texts(self.followed, rows)
         shape = (len(rows), self.config.eval_n)
-        ratio = np.zeros(len(texts)) if policy is None else self._log_ratio(rows, policy)
-        gold = None if self.gold is None else self.gold.score_texts(texts).reshape(shape)
+        ratio = self._log_ratio(rows, policy) if number else np.zeros(len(texts))
+        own = None
+        if number > 1 and self.pairs is not None:
+            scorer = load_scorer(self.reward_model)
+            own = np.stack([self._rewards(scorer, self._said(each)) for each in range(number + 1)])
         return Answers(
-            reward_PN=self.first.score_texts(texts).reshape(shape),
-            gold_PN=gold,
+            reward_PN=self._rewards(self.first, texts),
+            own_RPN=own,
+            gold_PN=None if self.gold is None else self._rewards(self.gold, texts),
             log_ratio_PN=ratio.reshape(shape),
             tokens_PN=np.array([row["response_tokens"] for row in rows], dtype=np.float64),
             finished_PN=np.array([row["finished"] for row in rows], dtype=np.float64),
             diversity_P=np.array([diversity(row["responses"]) for row in rows]),
         )
 
+    def _rewards(self, scorer: Scorer, texts: Texts, each: int | None = None) -> FloatArray:
+        """Rewards of so many answers to each prompt, (P, N). One that a served model refuses counts as the
+        mean of the others to its prompt, or of all."""
+        reward_MN, refused = scorer.score_taken(texts, skip=True)
+        reward = np.ma.masked_array(scorer.combined(reward_MN), mask=False)
+        if refused:
+            first = refused[min(refused)]
+            if len(refused) == len(texts):
+                raise first
+            logger.warning("%d of %d answers have no reward. The first: %s", len(refused), len(texts), first)
+            reward[sorted(refused)] = np.ma.masked
+        reward_PN = reward.reshape(-1, self.config.eval_n if each is None else each)
+        others_P1 = reward_PN.mean(axis=1, keepdims=True).filled(float(reward.mean()))
+        found: FloatArray = np.where(np.ma.getmaskarray(reward_PN), others_P1, reward_PN.data)
+        return found
+
     def _log_ratio(self, rows: list[dict[str, Any]], policy: str | Path) -> FloatArray:
         """log p(response) under the policy less that under the first; an end counts where it was drawn."""
         asking = Asking(self.config.policy)
-        lead, end = asking.renderer.lead(), [asking.tokenizer.eos_token_id]
+        lead, eos = asking.renderer.lead(), asking.tokenizer.eos_token_id
+        end = [] if eos is None else [eos]
         ids, starts = [], []
         for prompt, row in zip(self.followed, rows, strict=True):
             opened = asking.ids(prompt)

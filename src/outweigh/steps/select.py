@@ -11,7 +11,7 @@ from outweigh.data.files import RawRow, raw_rows
 from outweigh.data.pairs import Data, OnBadRows, parsed
 from outweigh.data.records import Candidates, plain
 from outweigh.data.rows import row_candidates
-from outweigh.data.writing import json_line, write_rows
+from outweigh.data.writing import check_lines_name, json_line, write_rows
 from outweigh.errors import ConfigError, DataError
 from outweigh.metrics.arrays import FloatArray
 from outweigh.models.ensemble import load_scorer
@@ -52,6 +52,7 @@ def select(
         ModelError: a model can't be loaded.
     """
     check_apart(Path(out), data)
+    check_lines_name(Path(out))
     if candidates is not None:
         check_candidates(candidates, data, has_judge=gold_model is not None, on_bad_rows=on_bad_rows)
     named = named_models([model, *baselines])
@@ -63,7 +64,8 @@ def select(
         "without_gold": rows - len(chooser.given),
         "best_of_n": None,
     }
-    beside(out, ".png").unlink(missing_ok=True)  # an earlier one's would stay where there is no curve
+    if beside(out, ".results.json").exists():  # an earlier one's picture would stay where there is no curve
+        beside(out, ".png").unlink(missing_ok=True)
     if any(len(each.gold) > 1 for each in chooser.given):
         results["best_of_n"] = best_of_n(chooser.given, candidates=candidates, seed=seed)
         draw_best_of_n(results["best_of_n"], beside(out, ".png"))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from outweigh.data.files import raw_rows
-from outweigh.data.writing import json_line, replaced_whole
+from outweigh.data.writing import check_lines_name, json_line, replaced_whole
 from outweigh.errors import ConfigError, DataError, what_to_do
 from outweigh.steps.lock import lock
 
@@ -85,11 +85,12 @@ def places(path: Path) -> tuple[Path, Path]:
 
 
 def check_free(path: Path, resume: bool) -> None:
-    """Nothing, if no file would be written over.
+    """Nothing, if no file would be written over, and its name is one of JSON lines.
 
     Raises:
-        ConfigError: one is there, and it is not asked to be taken as it is.
+        ConfigError: one is there, and it is not asked to be taken as it is; or its name is another.
     """
+    check_lines_name(path)
     if path.exists() and not resume:
         raise ConfigError(f"{path}: is there already. Name another file, or remove it.")
 
@@ -116,11 +117,9 @@ def unfinished_rows(path: Path, identity: str, *, resume: bool) -> Iterator[Unfi
     """Rows that become `path` when the block ends without an error; `identity`, a line, is kept beside it.
 
     Raises:
-        ConfigError: the name is not one of JSON lines; rows of another run, or of this one without `resume`,
-            stand there; or another process writes them.
+        ConfigError: rows of another run, or of this one without `resume`, stand there, or another process
+            writes them.
     """
-    if not path.name.endswith((".jsonl", ".jsonl.gz")):
-        raise ConfigError(f"{path}: rows are written as JSON lines, want a name in .jsonl or .jsonl.gz.")
     unfinished, record = places(path)
     if unfinished.exists() and not resume:
         raise ConfigError(f"{unfinished}: was left by an unfinished run. Go on with --resume, or remove it.")

@@ -37,14 +37,19 @@ def write_pairs(files: Mapping[str, str], cell: Cell, path: Path) -> list[bool]:
     """The cell's share of the pairs goes to `path`, some labels turned round; which ones, row by row.
 
     Raises:
-        DataError: a row has no chosen and rejected.
+        DataError: a row has no chosen and rejected, or gives several pairs.
     """
     rows = [raw.values for raw in raw_rows(files["train"]) if raw.values is not None]
     for number, row in enumerate(rows, 1):
         if not {"chosen", "rejected"} <= set(row):
             raise DataError(f"{files['train']}:{number}: want chosen and rejected. Make pairs of it first.")
+    pairs = read_pairs(files["train"])
+    several = np.flatnonzero(np.bincount(pairs.rows) > 1)  # of which a flip would turn all
+    if len(several):
+        raise DataError(
+            f"{files['train']}:{several[0] + 1}: gives several pairs, want one a row. Make pairs of it first."
+        )
     if "eval" not in files:
-        pairs = read_pairs(files["train"])
         rows = [rows[row] for row in pairs.rows[hold_out(pairs, HELD_OUT, 0, "prompt").train]]
     rng = np.random.default_rng(cell.seed)
     drawn = np.sort(rng.permutation(len(rows))[: max(1, round(cell.fraction * len(rows)))])

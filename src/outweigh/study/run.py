@@ -7,19 +7,20 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from outweigh.data.fields import OPTIONAL
 from outweigh.data.pairs import read_pairs
 from outweigh.data.writing import replaced_whole
+from outweigh.denoising.rows import WRITTEN
 from outweigh.errors import ConfigError, DataError, OutweighError, TrainingError
 from outweigh.steps.lock import alone
 from outweigh.steps.record import headed, write_json
 from outweigh.study.cells import WORK, run_cells
-from outweigh.study.config import Cell, Changes, Study, read_study
+from outweigh.study.config import Cell, Study, read_study
 from outweigh.study.plot import draw_gains
 from outweigh.study.table import markdown, study_lines
 from outweigh.training.arguments import check_arguments
 from outweigh.training.fit import check_training
 from outweigh.training.items import asked_columns
+from outweigh.training.meta import check_responses
 from outweigh.training.workers import check_jobs
 
 Told = Callable[[Cell, dict[str, Any] | OutweighError, bool], None]
@@ -82,8 +83,8 @@ def _columns(train: str, asked: tuple[str, ...]) -> frozenset[str]:
 
 
 def _check(study: Study, method: str, columns: Callable[[str, tuple[str, ...]], frozenset[str]]) -> None:
-    """Nothing, once each cell of the method can be trained: its data has the columns that it asks for, where
-    no audit is to add them.
+    """Nothing, once each cell of the method can be trained: its data has the columns that it asks for, or a
+    repair is to add them, and what it takes as shifted has enough responses.
 
     Raises:
         ConfigError: it can't.
@@ -93,12 +94,13 @@ def _check(study: Study, method: str, columns: Callable[[str, tuple[str, ...]], 
         if training.objective == "listwise":
             raise ConfigError("objective listwise: a study's data are pairs, want pairs.")
         asked = tuple(asked_columns(training))
-        if study.changes(method) == Changes():
-            known = [columns(files["train"], asked) for files in study.data.values()]
-        else:
-            known = [frozenset({*asked, *OPTIONAL})]
-        for each in known:
-            check_training(training, each)
+        added = frozenset(WRITTEN if study.changes(method).audited else ())
+        given = tuple(name for name in asked if name not in added)
+        for files in study.data.values():
+            check_training(training, columns(files["train"], given) | added)
+        if training.meta.data is not None:
+            for name in study.data:
+                check_responses(study.training(method, seed=0, data=name).meta)
         check_arguments(training)
     except (ConfigError, DataError) as error:
         raise ConfigError(f"methods {method}: {error}") from None

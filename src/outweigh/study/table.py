@@ -17,6 +17,7 @@ from outweigh.study.config import Cell, Study
 from outweigh.study.pairs import held_out_pairs
 
 Found = Mapping[Cell, Mapping[str, Any]]
+BySeed = Mapping[int, Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +34,12 @@ class Line:
     log_loss: float  # nats, mean over seeds
     gain: Gain | None  # over the baseline, on the same seeds and pairs; None of the baseline itself
     corrected: float | None  # the gain's p-value among all of the table
-    recovered: float | None  # share of what planted flips cost the baseline that the gain makes good
+    recovered: (
+        float | None
+    )  # share of what planted flips cost the baseline that is made good, on shared seeds
     auroc: float | None  # of the audit on the planted flips
     seconds: float  # audit, repair, training and scoring
-    times: float  # seconds over the baseline's
+    times: float | None  # seconds over the baseline's; None where none of it is there
 
 
 def study_lines(study: Study, found: Found) -> list[Line]:
@@ -47,10 +50,7 @@ def study_lines(study: Study, found: Found) -> list[Line]:
     compared = [line for line in lines if line.gain is not None]
     corrected = holm([line.gain.p_value for line in compared if line.gain is not None])
     of_line = {id(line): p_value for line, p_value in zip(compared, corrected, strict=True)}
-    return [
-        replace(line, corrected=of_line.get(id(line)), recovered=_recovered(line, lines, study.baseline))
-        for line in lines
-    ]
+    return [replace(line, corrected=of_line.get(id(line))) for line in lines]
 
 
 def _lines(study: Study, found: Found, units: Mapping[str, Unit]) -> Iterator[Line]:
@@ -60,6 +60,7 @@ def _lines(study: Study, found: Found, units: Mapping[str, Unit]) -> Iterator[Li
         group.setdefault(cell.method, {})[cell.seed] = each
     for (data, planted, fraction), methods in groups.items():
         base = methods.get(study.baseline, {})
+        clean = groups.get((data, 0.0, fraction), {}).get(study.baseline, {}) if planted else {}
         for method, by_seed in methods.items():
             right_SB = np.stack([correct(np.array(each["gap"])) for each in by_seed.values()])
             accuracy_S = right_SB.mean(1)
@@ -82,22 +83,24 @@ def _lines(study: Study, found: Found, units: Mapping[str, Unit]) -> Iterator[Li
                 ),
                 gain=gain,
                 corrected=None,
-                recovered=None,
+                recovered=None if method == study.baseline else _recovered(by_seed, base, clean),
                 auroc=_mean([each["found"].get("auroc") for each in by_seed.values()]),
                 seconds=seconds,
-                times=seconds / _mean_seconds(base.values()) if base else 1.0,
+                times=seconds / _mean_seconds(base.values()) if base else None,
             )
 
 
-def _recovered(line: Line, lines: Sequence[Line], baseline: str) -> float | None:
-    """The gain over what the planted flips have cost the baseline; None where they cost nothing."""
-    if line.gain is None or line.planted == 0:
+def _recovered(*of_method_baseline_and_clean: BySeed) -> float | None:
+    """The gain over what the planted flips have cost the baseline, on the seeds that are there with them and
+    without; None where there is none, or they cost nothing."""
+    seeds = sorted(set.intersection(*map(set, of_method_baseline_and_clean)))
+    if not seeds:
         return None
-    alike = [each for each in lines if (each.data, each.fraction) == (line.data, line.fraction)]
-    base = {each.planted: each.accuracy for each in alike if each.method == baseline}
-    if not {0, line.planted} <= set(base) or (lost := base[0] - base[line.planted]) <= 0:
-        return None
-    return line.gain.value / lost
+    own, base, clean = (
+        float(np.mean([correct(np.array(each[seed]["gap"])).mean() for seed in seeds]))
+        for each in of_method_baseline_and_clean
+    )
+    return (own - base) / (clean - base) if clean > base else None
 
 
 def markdown(study: Study, lines: Sequence[Line]) -> str:
@@ -128,7 +131,7 @@ def markdown(study: Study, lines: Sequence[Line]) -> str:
             "-" if line.recovered is None else f"{line.recovered:.0%}",
             "-" if line.auroc is None else f"{line.auroc:.3f}",
             f"{line.seconds:.0f}",
-            f"{line.times:.2f}",
+            "-" if line.times is None else f"{line.times:.2f}",
         )
         rows.append(f"| {' | '.join(each.replace('|', '/') for each in cells)} |")
     return "\n".join(rows) + "\n"
@@ -153,7 +156,7 @@ def console_tables(lines: Sequence[Mapping[str, Any]]) -> Iterator[Table]:
                 f"{100 * line['accuracy']:.2f} ± {100 * line['deviation']:.2f}",
                 "" if points is None else "{:+.2f} \\[{:+.2f}, {:+.2f}]".format(*points),
                 "" if line["corrected"] is None else f"{line['corrected']:.3f}",
-                f"{line['times']:.2f}",
+                "" if line["times"] is None else f"{line['times']:.2f}",
             )
         yield table
 

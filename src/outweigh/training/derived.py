@@ -13,6 +13,8 @@ from outweigh.data.records import Text
 from outweigh.errors import ConfigError
 from outweigh.models.config import DEPTH
 from outweigh.models.features import Encoder, text_vectors
+from outweigh.objectives.caps import form_of, similarity
+from outweigh.objectives.learned import check_enough
 from outweigh.objectives.sources import COLUMN, LIMITS, LIVE, SOURCES, Bound
 from outweigh.training.config import SimilarityConfig, TrainConfig
 from outweigh.training.items import Items
@@ -103,6 +105,8 @@ def prepared(
     Raises:
         ConfigError: a cap is not above 0, or a column has what its argument can't be.
     """
+    if isinstance(objective.cap, Bound) and objective.cap.fit is not None and objective.cap.name == "learned":
+        check_enough(len(dataset))  # before an encoder reads them
     asked = [name for name in DERIVE if name in objective.reads and name not in items.columns]
     found = {name: DERIVE[name](items, dataset, config) for name in asked}
     items = items._replace(columns=items.columns | found)
@@ -187,7 +191,11 @@ def check_caps(objective: Objective, columns: Mapping[str, Tensor]) -> dict[str,
             OPEN_CAP,
         )
     found = {"cap": _quantiles(cap_B), "open_share": open_share, "options": cap.options, **cap.found}
-    return found | {need: _quantiles(columns[need].double().numpy()) for need in stored}
+    found |= {need: _quantiles(columns[need].double().numpy()) for need in stored}
+    if cap.name == "cosine":  # what the cap is of is not the raw one
+        alike_B = similarity(columns["cosine"], form_of(cap.options))
+        found["similarity"] = _quantiles(alike_B.double().numpy())
+    return found
 
 
 def _quantiles(values: np.ndarray) -> dict[str, float]:

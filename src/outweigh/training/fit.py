@@ -45,7 +45,7 @@ from outweigh.training.config import TrainConfig
 from outweigh.training.contrast import add_prototypes, check_contrast, contrast_of, without_prototypes
 from outweigh.training.derived import prepared
 from outweigh.training.items import Data, Items, check_fits, check_steps, items_of, objective_of
-from outweigh.training.meta import meta_step
+from outweigh.training.meta import check_responses, meta_step
 from outweigh.training.method import learning_rate, merged, trainable
 from outweigh.training.objective import Objective
 from outweigh.training.patience import Patience
@@ -107,7 +107,9 @@ def fit(
     plain = plain_course(config, items.key)
     meta = meta_step(config, renderer)
     args = training_arguments(config, output / "checkpoints", len(rows.train), rows.watch is not None)
+    started = time.monotonic()
     items, objective, caps = prepared(objective, items, rows.train, config)  # by an encoder, where asked
+    seconds["columns"] = time.monotonic() - started
     model, args.learning_rate = _model(config, tokenizer)
     alarms = AlarmCallback(tokenizer, stop=config.stop_on_alarm, plain=plain)
     trainer = PairTrainer(
@@ -149,7 +151,7 @@ def checked(data: Data, config: TrainConfig) -> tuple[Items, Objective]:
     objective = check_training(config, items.columns)
     plain_course(config, items.key)
     if config.meta.data is not None:
-        content_hash(config.meta.data)
+        check_responses(config.meta)
     return items, objective
 
 

@@ -144,6 +144,16 @@ def meta_step(config: TrainConfig, renderer: Renderer) -> MetaStep | None:
     return MetaStep(found.dataset, meta, config.seed)
 
 
+def check_responses(meta: MetaConfig) -> None:
+    """Nothing, if every row of the shifted data has the responses that are to be taken of it.
+
+    Raises:
+        ConfigError, DataError: one has fewer, or is no such row.
+    """
+    for _ in _items(meta):
+        pass
+
+
 def _items(meta: MetaConfig) -> Iterator[Item]:
     for row in read_candidates(Path(str(meta.data))):
         if len(row.responses) < meta.responses:
