@@ -7,9 +7,9 @@
 Each part is a bench of this folder in a process of its own, whose ways take turns; one part runs at a time,
 and what is done is on disk, with its machine and versions, before the next begins. `--only` leaves the
 other parts of the file as they were. Parts: reward training beside TRL's defaults and its best
-settings by pairs a step, and by tokens of prompt : response; DPO; scoring by responses a prompt; voting
-beside M plain trainings; ten times as many pairs; where a step's time goes. All of it takes hours on two
-cores. `--quick` has sizes so small that their figures mean nothing, and files of its own: it shows that all
+settings by pairs a step, by tokens of prompt : response, and of SmolLM2; DPO; scoring by responses a
+prompt; voting beside M plain trainings; ten times as many pairs; where a step's time goes. All of it takes
+hours on two cores. `--quick` has sizes so small that their figures mean nothing, and files of its own: it shows that all
 of it runs.
 """
 
@@ -29,7 +29,7 @@ from matplotlib.figure import Figure
 from outweigh.report.plots import LIGHT
 from outweigh.steps.record import headed
 
-DATA = Path("../shared/data")
+DATA = Path(os.environ.get("OUTWEIGH_DATA", "../shared/data"))
 DEMO = Path(__file__).parents[1] / "src/outweigh/data/demo/train.jsonl.gz"
 RATIOS = ("256/64", "214/106", "160/160", "106/214", "64/256")  # 4:1 to 1:4
 Line = dict[str, Any]
@@ -40,13 +40,15 @@ def full(repeats: int) -> dict[str, list[list[str]]]:
     """Each part and its commands."""
     often = ["--repeats", str(repeats)]
     training = ["peers.py", "--data", str(DATA / "hh_harmless.train.jsonl.gz"), *often]
+    sense = DATA / "sense.train.jsonl.gz"
     steps = 8  # of a training, so that its warming up weighs as much whatever the batch
     return {
         "batches": [[*training, f"--batch={size}", f"--pairs={steps * size}"] for size in (4, 8, 16, 32)],
         "ratios": [[*training, "--pairs=64", f"--shape={shape}"] for shape in RATIOS],
+        "smollm2": [[*training, "--backbone=smollm2", "--pairs=96"]],
         "dpo": [[*training, "--work=dpo", "--pairs=32"]],
         "scoring": [["scoring.py", f"--responses={count}", *often] for count in (2, 16, 64)],
-        "voting": [["voting.py", f"--data={DATA / 'sense.train.jsonl.gz'}"]],
+        "voting": [["voting.py", f"--data={sense}", "--backbones", "minilm", "smollm2", "--depth=0.4"]],
         "growth": [["growth.py"]],
         "profile": [["step_profile.py", f"--data={DATA / 'hh_harmless.train.jsonl.gz'}"]],
     }
@@ -60,6 +62,7 @@ def quick() -> dict[str, list[list[str]]]:
     return {
         "batches": [[*training, "--max-tokens=64"]],
         "ratios": [[*training, "--shape=16/8"]],
+        "smollm2": [],
         "dpo": [[*training, "--max-tokens=64", "--work=dpo"]],
         "scoring": [scoring],
         "voting": [["voting.py", f"--data={DEMO}", "--pairs=24", "--voters=2", "--seeds=0"]],
@@ -94,7 +97,12 @@ def beside_trl(lines: Sequence[Line]) -> list[tuple[str, dict[str, float]]]:
 
 def training(axes: Axes, parts: Parts) -> None:
     """How many times as fast our training is."""
-    bars(axes, beside_trl([line for name in ("batches", "ratios", "dpo") for line in parts.get(name, [])]))
+    bars(
+        axes,
+        beside_trl(
+            [line for name in ("batches", "ratios", "smollm2", "dpo") for line in parts.get(name, [])]
+        ),
+    )
 
 
 def scoring(axes: Axes, parts: Parts) -> None:
@@ -126,7 +134,7 @@ def growth(axes: Axes, parts: Parts) -> None:
 
 
 PANELS: dict[str, tuple[tuple[str, ...], Callable[[Axes, Parts], None]]] = {
-    "Training": (("batches", "ratios", "dpo"), training),
+    "Training": (("batches", "ratios", "smollm2", "dpo"), training),
     "Scoring": (("scoring",), scoring),
     "Finding planted flips": (("voting",), voting),
     "Growth": (("growth",), growth),
@@ -158,6 +166,8 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=list(quick()), default=list(quick()))
     parser.add_argument("--quick", action="store_true", help="tiny sizes, minutes")
     told = parser.parse_args()
+    if not told.quick and not DATA.is_dir():
+        parser.error(f"{DATA}: no such folder. Name the one of the data in OUTWEIGH_DATA, or try --quick.")
     matplotlib.use("Agg")
     told.out.mkdir(parents=True, exist_ok=True)
     file = told.out / ("quick.json" if told.quick else "everything.json")
