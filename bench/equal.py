@@ -13,8 +13,8 @@ import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from outweigh.data.split import hold_out
 from outweigh.evaluation.facts import PairFacts
 from outweigh.metrics.accuracy import correct
 from outweigh.metrics.paired import gain_over_seeds
+from outweigh.models.batches import Packing
 from outweigh.models.packing import choose_attention
 from outweigh.training import trainer
 from outweigh.training.config import TrainConfig
@@ -35,12 +36,15 @@ WAYS = {"packs": ("auto", True), "padded": ("auto", False), "padded, fp32": ("fp
 @contextmanager
 def batches(packed: bool) -> Iterator[None]:
     """A block in which training has packs, or none."""
-    chosen = choose_attention
-    trainer.choose_attention = partial(chosen, packed=packed)  # type: ignore[attr-defined]
+
+    def told(*given: Any, **how: Any) -> Packing | None:
+        return choose_attention(*given, **how | {"packed": packed})
+
+    trainer.choose_attention = told  # type: ignore[attr-defined]
     try:
         yield
     finally:
-        trainer.choose_attention = chosen  # type: ignore[attr-defined]
+        trainer.choose_attention = choose_attention  # type: ignore[attr-defined]
 
 
 def gaps(train: PairSet, judged: PairSet, told: argparse.Namespace, seed: int, way: str) -> np.ndarray:

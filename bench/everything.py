@@ -9,8 +9,8 @@ and what is done is on disk, with its machine and versions, before the next begi
 other parts of the file as they were. Parts: reward training beside TRL's defaults and its best
 settings by pairs a step, by tokens of prompt : response, and of SmolLM2; DPO; scoring by responses a
 prompt; voting beside M plain trainings; ten times as many pairs; where a step's time goes. All of it takes
-hours on two cores. `--quick` has sizes so small that their figures mean nothing, and files of its own: it shows that all
-of it runs.
+hours on two cores. `--quick` has sizes so small that their figures mean nothing, and files of its own: it
+shows that all of it runs.
 """
 
 import argparse
@@ -32,6 +32,7 @@ from outweigh.steps.record import headed
 DATA = Path(os.environ.get("OUTWEIGH_DATA", "../shared/data"))
 DEMO = Path(__file__).parents[1] / "src/outweigh/data/demo/train.jsonl.gz"
 RATIOS = ("256/64", "214/106", "160/160", "106/214", "64/256")  # 4:1 to 1:4
+TRAINING = ("batches", "ratios", "smollm2", "dpo")  # parts
 Line = dict[str, Any]
 Parts = dict[str, list[Line]]
 
@@ -91,18 +92,14 @@ def beside_trl(lines: Sequence[Line]) -> list[tuple[str, dict[str, float]]]:
     for line in lines:
         if line["way"] != "outweigh":
             name = f"{line['work']}, {line['data'].partition('.')[0]}, {line['batch']} pairs"
+            name += f", {line['model']}" if "model" in line else ""
             found.setdefault(name, {})[line["way"]] = line["times_ours_is_faster"]
     return list(found.items())
 
 
 def training(axes: Axes, parts: Parts) -> None:
     """How many times as fast our training is."""
-    bars(
-        axes,
-        beside_trl(
-            [line for name in ("batches", "ratios", "smollm2", "dpo") for line in parts.get(name, [])]
-        ),
-    )
+    bars(axes, beside_trl([line for name in TRAINING for line in parts.get(name, [])]))
 
 
 def scoring(axes: Axes, parts: Parts) -> None:
@@ -134,7 +131,7 @@ def growth(axes: Axes, parts: Parts) -> None:
 
 
 PANELS: dict[str, tuple[tuple[str, ...], Callable[[Axes, Parts], None]]] = {
-    "Training": (("batches", "ratios", "smollm2", "dpo"), training),
+    "Training": (TRAINING, training),
     "Scoring": (("scoring",), scoring),
     "Finding planted flips": (("voting",), voting),
     "Growth": (("growth",), growth),

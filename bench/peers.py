@@ -263,6 +263,7 @@ def main() -> None:
             "work": told.work,
             "data": told.shape or told.data.name,
             "batch": told.batch,
+            **({"model": told.backbone} if told.backbone else {}),
             "way": way,
             "pairs_a_second": round(told.pairs / medians[way], 2),
             "tokens_a_second": round(tokens / medians[way]),
