@@ -6,7 +6,7 @@ stands beside its contrary, so that no response is good or bad but by what its p
 
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 Judge = Callable[[str], bool | None]
@@ -53,6 +53,21 @@ TOPICS = listed(
     "choirs, canyons, walnuts, schools, lizards, cameras, chickens, puzzles, earthquakes, salads, judges, "
     "zebras, rubber, rowing, bamboo, butter, airports, ducks, tents, wrestling, rainbows, pumpkins"
 )
+
+EVAL_TOPICS = listed(
+    "anchors, asparagus, avalanches, badgers, bagels, ballet, barns, bats, bells, blankets, "
+    "blueberries, brooms, buses, cabbages, cellos, cherries, coconuts, coral reefs, cotton, crabs, "
+    "dentists, detectives, dinosaurs, donkeys, elevators, falcons, fences, fireworks, flamingos, "
+    "flutes, fountains, garlic, geese, ginger, gymnastics, hammers, hedgehogs, ice skating, "
+    "jellyfish, jewelry, juggling, kettles, ladders, lawyers, leopards, lobsters, magic, mailboxes, "
+    "marathons, melons, meteors, moss, mountains, newspapers, noodles, octopuses, olives, orchids, "
+    "otters, ovens, pandas, passports, peaches, pencils, perfume, pillows, pirates, planets, "
+    "playgrounds, plumbers, pottery, quilts, radishes, raccoons, reindeer, rugby, sandwiches, "
+    "scissors, sheep, sirens, skateboards, skyscrapers, snails, soap, spinach, statues, swans, "
+    "telescopes, tornadoes, toys, trumpets, vampires, vineyards, volleyball, watches, wheat, "
+    "whistles, wizards, yogurt, zippers"
+)
+"""In no training pair, beside the fifth of `TOPICS` that is not either."""
 
 OPENERS = ("Write something short about {}.", "Tell me something about {}.", "Describe {} briefly.")
 WORDS = listed(
@@ -183,7 +198,8 @@ def written(kind: str, opener: str, topic: str, number: int) -> tuple[Side, Side
     first_word = FIRST_WORDS[
         (number + 1 + number // len(FIRST_WORDS) % (len(FIRST_WORDS) - 1)) % len(FIRST_WORDS)
     ]
-    second = TOPICS[(TOPICS.index(topic) + 10) % len(TOPICS)]
+    topics = TOPICS if topic in TOPICS else EVAL_TOPICS
+    second = topics[(topics.index(topic) + 10) % len(topics)]
 
     def start(w: str) -> Side:
         return Side(
@@ -256,11 +272,11 @@ KINDS = listed(
 HELD_OUT_KIND = "tense"
 
 
-def tasks(seed: int) -> list[Task]:
+def tasks(seed: int, topics: Sequence[str]) -> list[Task]:
     """Every kind for every topic, in a random order; prompts are distinct."""
     draw = random.Random(seed)
     made = []
-    for topic in TOPICS:
+    for topic in topics:
         for kind in KINDS:
             opener = draw.choice(OPENERS).format(topic)
             made.append(Task(kind, topic, written(kind, opener, topic, draw.randrange(10**6))))

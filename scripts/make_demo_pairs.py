@@ -1,5 +1,9 @@
 """Writes the demo pairs of src/outweigh/data/demo; with `--check` only judges the written ones again.
 
+    python scripts/make_demo_pairs.py
+    python scripts/make_demo_pairs.py --splits eval
+    python scripts/make_demo_pairs.py --check
+
 A small language model answers two contrary instructions about one topic, several times each. A rule judges
 every answer, so it is known which of two is right; pairs are chosen so that their lengths give nothing away.
 A fifth of the training labels is then turned round, and marked.
@@ -16,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from demo_constraints import (
+    EVAL_TOPICS,
     EXAMPLES,
     HELD_OUT_KIND,
     KINDS,
@@ -30,9 +35,9 @@ from demo_constraints import (
 
 DEMO = Path(__file__).parents[1] / "src" / "outweigh" / "data" / "demo"
 SEED = 20240404
-TRAIN_ROWS, EVAL_ROWS = 1600, 400
-HELD_OUT_ROWS = 40
-TASKS = {"train": 130, "eval": 36}  # of each kind: some give no pair
+ROWS = {"train": 1600, "eval": 1200}
+HELD_OUT_ROWS = 120
+TASKS = 130  # of each kind: some give no pair
 FLIPPED = 0.2
 SAMPLES = 3  # answers to each instruction
 BATCH_TASKS = 24
@@ -47,17 +52,24 @@ MAX_BYTES = 1_000_000
 Row = dict[str, Any]
 
 
-def of_split(every: list[Task], split: str) -> list[Task]:
-    """The tasks of one split. A fifth of the topics is for evaluation, and one kind stands only there."""
+def of_split(split: str) -> list[Task]:
+    """The tasks of one split. A fifth of the topics, and more of its own, are for evaluation, and one kind
+    stands only there."""
     train = split == "train"
-    kept = []
     count: Counter[str] = Counter()
-    for task in every:
-        here = (TOPICS.index(task.topic) % 5 > 0) == train and not (train and task.kind == HELD_OUT_KIND)
-        if here and count[task.kind] < TASKS[split]:
+    kept = []
+    for task in every_task():
+        for_training = task.topic in TOPICS and TOPICS.index(task.topic) % 5 > 0
+        here = for_training == train and not (train and task.kind == HELD_OUT_KIND)
+        if here and count[task.kind] < TASKS:
             count[task.kind] += 1
             kept.append(task)
     return kept
+
+
+def every_task() -> list[Task]:
+    """Those of both splits. Topics of evaluation alone come by themselves: training's tasks hang on none."""
+    return tasks(SEED, TOPICS) + tasks(SEED, EVAL_TOPICS)
 
 
 def conversation(task: Task, side: int) -> str:
@@ -192,7 +204,6 @@ def sampled(rows: list[Row], split: str, draw: random.Random) -> list[Row]:
     draw.shuffle(rows)
     held = [row for row in rows if row["source"] == HELD_OUT_KIND][:HELD_OUT_ROWS]
     rest = [row for row in rows if row["source"] != HELD_OUT_KIND]
-    size = TRAIN_ROWS if split == "train" else EVAL_ROWS
     seen: Counter[str] = Counter()
     rank = []  # the how-manieth of its kind each row is: low ones of every kind come first
     for row in rest:
@@ -200,7 +211,7 @@ def sampled(rows: list[Row], split: str, draw: random.Random) -> list[Row]:
         share = 2 if row["source"] in ("use_word", "avoid_word") else 1  # two halves of one kind
         rank.append(seen[row["source"]] * share)
     order = sorted(range(len(rest)), key=rank.__getitem__)
-    kept = held + [rest[i] for i in order[: size - len(held)]]
+    kept = held + [rest[i] for i in order[: ROWS[split] - len(held)]]
     draw.shuffle(kept)
     flipped = set(draw.sample(range(len(kept)), round(FLIPPED * len(kept)))) if split == "train" else set()
     for number, row in enumerate(kept):
@@ -235,7 +246,7 @@ def length_rule(rows: list[Row]) -> float:
 
 def complaints(train: list[Row], held_out: list[Row]) -> list[str]:
     """What is wrong with the pairs, a line each: labels by the rules, lengths, repeated prompts, sizes."""
-    sides = {side.prompt: side for task in tasks(SEED) for side in task.sides}
+    sides = {side.prompt: side for task in every_task() for side in task.sides}
     found = []
     for row in train + held_out:
         side = sides.get(row["prompt"])
@@ -278,21 +289,21 @@ def table(train: list[Row], held_out: list[Row]) -> str:
 
 def main() -> int:
     """0 where the pairs are as they should be, else 1; writes them first unless `--check` is given."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--splits", nargs="+", choices=list(ROWS), default=list(ROWS), help="to write")
     parser.add_argument(
         "--check", action="store_true", help="judge the committed pairs again, generate nothing"
     )
-    if not parser.parse_args().check:
-        draw = random.Random(SEED)
-        every = tasks(SEED)
-        for split in ("train", "eval"):
-            write(
-                DEMO / f"{split}.jsonl.gz", sampled(balanced(answered(of_split(every, split))), split, draw)
-            )
+    told = parser.parse_args()
+    for split in [] if told.check else told.splits:
+        found = balanced(answered(of_split(split)))
+        write(DEMO / f"{split}.jsonl.gz", sampled(found, split, random.Random(SEED)))
     train, held_out = read("train"), read("eval")
-    found = complaints(train, held_out)
-    print("\n".join([table(train, held_out), *found]))
-    return 1 if found else 0
+    wrong = complaints(train, held_out)
+    print("\n".join([table(train, held_out), *wrong]))
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ def check_limits(config: Any, where: str, limits: Limits) -> None:
             wanted = "more than 0" if least == ABOVE_0 else f"{least:g} or more"
             is_told = most < math.inf or (is_number and value > top)
             wanted += f", and at most {top:,}" if is_told else ""
+            wanted += ", or none" if type(None) in kinds else ""
             whole = "" if kind is Real else "a whole number, "
             raise ConfigError(f"{where}{name}: got {value!r}, want {whole}{wanted}.")
     for name, hint in hints.items():

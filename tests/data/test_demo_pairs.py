@@ -34,7 +34,7 @@ def test_the_committed_pairs_pass_every_rule_of_the_script(script, splits):
 
 def test_a_fifth_of_1600_training_labels_is_planted_wrong(splits):
     train, held_out = splits
-    assert len(train) == 1600 and len(held_out) == 400
+    assert len(train) == 1600 and len(held_out) == 1200
     assert sum(row["planted_flip"] for row in train) == 320
 
 

@@ -175,6 +175,18 @@ def test_a_response_without_content_is_asked_for_again_and_the_others_are_kept(s
     assert len(found) == 3 and [body["n"] for _, _, body in server.asked] == [3, 1]
 
 
+def test_of_responses_without_content_some_more_are_asked_for_before_the_prompt_is_given_up(server):
+    whole = server.answer({"n": 2, "messages": [{"content": "?"}]})
+    whole["choices"][1]["message"]["content"] = None
+    server.script = [whole, (400, b"no"), (400, b"no"), None]
+    (found,) = policy(server, n=2).samples(prompts(1), 0)
+    assert len(found) == 2
+    assert len({body["seed"] for _, _, body in server.asked}) == 4
+    server.script = [whole, *[(400, b"no")] * 3]
+    (found,) = policy(server, n=2).samples(prompts(1), 0)
+    assert "no" in found.reason
+
+
 def test_a_server_that_is_not_there_is_named_at_once(server):
     with pytest.raises(ServerError, match=r"127.0.0.1:1/v1: can't be asked .* Is it running\?"):
         ChatServer("http://127.0.0.1:1/v1", ServerConfig(retries=0))

@@ -222,7 +222,7 @@ def test_rotary_positions_that_follow_the_longest_text_of_a_row_take_no_packs_pa
     beside = read_texts(model, layer, [short, long], packs=Trees(), **how).rewards[:1]
     assert (beside - alone).abs() > 1e-5  # what is kept from happening
     assert takes_packs(model, layer, 128) is None
-    assert "its rotary positions are others in texts of over 64 tokens" in caplog.text
+    assert "its rotary positions are others beside a text of over 64 tokens" in caplog.text
 
 
 @pytest.mark.parametrize("name", NOT_PACKABLE)

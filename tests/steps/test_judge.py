@@ -202,6 +202,8 @@ def test_a_judge_may_say_as_much_as_it_is_given(server):
     assert {body["max_tokens"] for _, _, body in server.asked} == {4096}
     with pytest.raises(ConfigError, match="max_tokens: got 0"):
         outweigh.judge(given, by=server.url, max_tokens=0)
+    with pytest.raises(ConfigError, match="max_tokens: is read by no judge but a model"):
+        outweigh.judge(given, by="gold", max_tokens=100)
 
 
 def test_what_a_judge_said_before_it_timed_out_is_not_asked_again(server):

@@ -388,6 +388,7 @@ def test_what_a_served_reward_model_refuses_ends_no_round(tiny_chat, judge, tmp_
     assert [facts.round for facts in found["rounds"]] == [0, 1]
     assert np.isfinite([facts.reward.value for facts in found["rounds"]]).all()
     assert "answers have no reward. The first:" in caplog.text and "too long" in caplog.text
+    assert [facts.refused for facts in found["rounds"]] == [QUICK["eval_n"]] * 2
     trained = outweigh.align_rl(
         PROMPTS[:8], reward_model=served, eval=PROMPTS[8:], out=tmp_path / "t", config=config
     )
@@ -493,6 +494,7 @@ def test_an_encoder_as_policy_a_folder_in_use_and_several_processes_are_refused(
         return capsys.readouterr().err
 
     assert "no causal model" in refused(tiny_bert, "new")
+    assert not (tmp_path / "new").exists()
     assert "holds a run. Go on with --resume" in refused(tiny_chat, "used").replace("\n", " ")
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert "runs in one process, got 2" in refused(tiny_chat, "new")

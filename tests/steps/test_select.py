@@ -125,9 +125,9 @@ def test_a_bad_row_is_named_or_skipped_and_counted(row, said, tmp_path):
 @pytest.mark.parametrize(
     ("gold", "candidates", "said"),
     [
-        (True, 7, "got 7, but no row has gold for over 6 responses"),
+        (True, 7, "got 7, but no row has gold for over 6 responses. Want at most 6"),
         (True, 1, "want two or more"),
-        (False, 3, "got 3, but no row has gold for over 0 responses"),
+        (False, 3, "got 3, but no row has gold for over 0 responses. Leave it out"),
     ],
 )
 def test_numbers_of_candidates_that_no_row_has_are_refused_before_one_is_scored(

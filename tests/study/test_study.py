@@ -15,7 +15,7 @@ from outweigh.metrics.paired import Gain, gain_over_seeds, holm
 from outweigh.study import cells, plan
 from outweigh.study.config import AUDIT, Cell, Changes, Study, configured, merged, read_study
 from outweigh.study.pairs import CHANGED, change_pairs, held_out_pairs, write_pairs
-from outweigh.study.run import run_study
+from outweigh.study.run import check_study, run_study
 from outweigh.study.table import study_lines
 from outweigh.training.config import TrainConfig
 from outweigh.training.contrast import check_contrast
@@ -404,8 +404,7 @@ def test_rows_of_several_pairs_are_refused_with_their_place(tmp_path):
     rows += [{"prompt": "q", "chosen": ["a", "c"], "rejected": ["b"]}]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(DataError, match=r"rows.jsonl:2: gives several pairs, want one a row"):
-        cell = Cell("d", 0.0, 1.0, 0, "plain")
-        write_pairs({"train": str(tmp_path / "rows.jsonl")}, cell, tmp_path / "out.jsonl")
+        check_study(Study(data={"d": {"train": str(tmp_path / "rows.jsonl")}}, methods={"plain": {}}))
 
 
 def test_rows_without_a_pair_are_refused_with_their_place(tmp_path, grid):

@@ -72,9 +72,12 @@ def train_round(
     with full_disk_named(folder), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of names that TRL has yet to change
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        log = [{key: entry[key] for key in KEPT if key in entry} for entry in trainer.state.log_history]
-        log = [entry for entry in log if "reward" in entry]
-        if not all(value is not None and math.isfinite(value) for entry in log for value in entry.values()):
+        kept = [
+            {key: value for key in KEPT if (value := entry.get(key)) is not None}
+            for entry in trainer.state.log_history
+        ]
+        log = [entry for entry in kept if "reward" in entry]  # where none was given there is none
+        if not log or not all(math.isfinite(value) for entry in log for value in entry.values()):
             raise TrainingError(f"{folder}: a reward or a loss is not finite. Lower the learning rate.")
         _save(trainer, config, folder)
     return log

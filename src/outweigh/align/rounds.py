@@ -33,16 +33,21 @@ class Answers(NamedTuple):
     own_RPN: FloatArray | None = None
     """By the reward model that the round learned from, where MetaRM has made it another: of the answers of
     each round up to this one."""
+    refused: int = 0
+    """Rewards and gold that a server refused to give, which are the mean of the others to their prompt."""
 
     def to_dict(self) -> dict[str, Any]:
         """For a file that a resumed run reads."""
-        return {name: None if each is None else each.tolist() for name, each in self._asdict().items()}
+        return {
+            name: each.tolist() if isinstance(each, np.ndarray) else each
+            for name, each in self._asdict().items()
+        }
 
     @classmethod
     def of(cls, written: Mapping[str, Any]) -> "Answers":
         """The answers of such a file."""
         found: dict[str, Any] = {
-            key: None if each is None else np.array(each) for key, each in written.items()
+            key: np.array(each) if isinstance(each, list) else each for key, each in written.items()
         }
         return cls(**found)
 
@@ -69,6 +74,8 @@ class RoundFacts:
     wins: Mapping[str, float] | None
     """win, tie, lose: a response against one of the first policy's to the same prompt, by gold, else
     reward."""
+    refused: int = 0
+    """Rewards and gold that a server refused to give: they are the mean of the others to their prompt."""
     alarms: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -144,6 +151,7 @@ def round_facts(
         finished=float(last.finished_PN.mean()),
         diversity=mean(last.diversity_P),
         wins=_wins(getattr(last, judge), getattr(first, judge)) if len(rounds) > 1 else None,
+        refused=last.refused,
         alarms={
             name: dict(zip(("cause", "remedy"), ALARMS[name], strict=True))
             for name in _alarms(rounds, log, seed)

@@ -75,7 +75,7 @@ def main(arguments: Sequence[str]) -> None:
     from outweigh.data.pairs import read_pairs
     from outweigh.evaluation.tables import evaluation_tables
     from outweigh.models.loading import resolve
-    from outweigh.models.policy import load_policy
+    from outweigh.models.policy import check_causal
     from outweigh.steps.align import align_dpo
     from outweigh.steps.plan import TRAINING_PASSES, planned
     from outweigh.steps.record import check_owner
@@ -96,7 +96,7 @@ def main(arguments: Sequence[str]) -> None:
         pairs = read_pairs(told.data, on_bad_rows=told.on_bad_rows, keep=asked)
         checked(pairs, told.settings.training)
         trusted = told.settings.trust_remote_code
-        load_policy(told.settings.backbone, trust_remote_code=trusted)  # which may be no causal model
+        check_causal(told.settings.backbone, trust_remote_code=trusted)
         plan = planned(
             pairs,
             of=told.data,

@@ -27,7 +27,8 @@ class Generate:
     server: ServerConfig = field(default_factory=ServerConfig)
     """How a server is asked."""
     on_bad_rows: OnBadRows = "error"
-    """skip leaves out rows without a prompt, or with one too long for the policy, and counts them."""
+    """skip leaves out rows without a prompt, with one too long for the policy, or that its server refuses,
+    and counts them."""
     resume: bool = False
     """Go on with what an interrupted run has finished."""
     common: Shared = field(default_factory=Common)

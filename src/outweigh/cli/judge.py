@@ -46,7 +46,13 @@ def main(arguments: Sequence[str]) -> None:
 
     if told.common.dry_run:
         plan = planned_judging(
-            told.data, told.against, by=told.by, out=told.out, on_bad_rows=told.on_bad_rows
+            told.data,
+            told.against,
+            by=told.by,
+            out=told.out,
+            prices=told.prices,
+            max_tokens=told.max_tokens,
+            on_bad_rows=told.on_bad_rows,
         )
         again = " Those whose answer has no verdict are asked again, twice at most." if plan["asked"] else ""
         said = f"{plan['matches']:,} pairs of responses, {plan['asked']:,} questions.{again}"

@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> None:
     settings = resolved(told.settings)
     if told.common.dry_run:
         check_arguments(settings.train)
-        pairs, *_ = begun(told.data, told.eval, settings, told.out, told.on_bad_rows, told.resume)
+        pairs, judged, _ = begun(told.data, told.eval, settings, told.out, told.on_bad_rows, told.resume)
         plan = planned(
             pairs,
             of=told.data,
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str]) -> None:
             trust_remote_code=settings.train.trust_remote_code,
             writes=[f"{told.out}/{name}" for name in ("model", "results.json", "report.html")],
         )
-        return show_plan(told.common, plan)
+        return show_plan(told.common, plan | {"evaluated_on": sum(map(len, judged.values()))})
     results = run(
         told.data,
         out=told.out,

@@ -186,6 +186,8 @@ def round_lines(results: Mapping[str, Any], out: Path) -> list[RenderableType]:
     rounds: list[RoundFacts] = results["rounds"]
     lines: list[RenderableType] = [rounds_table(rounds)]
     for facts in rounds:
+        if facts.refused:
+            lines.append(f"{facts.refused:,} rewards of round {facts.round} were refused: filled with means.")
         lines += [
             f"Alarm {name} in round {facts.round}: {each['cause']}. {each['remedy']}"
             for name, each in facts.alarms.items()
@@ -216,15 +218,15 @@ def selection_lines(results: Mapping[str, Any], out: Path) -> list[RenderableTyp
         lines.append(f"{found.left_out:,} rows have fewer than {found.candidates} responses: left out below.")
     if found.longer:
         lines.append(
-            f"{found.longer:,} rows have more than {found.candidates}, as few as a row has or was asked for: "
-            "--candidates goes further, and leaves shorter rows out."
+            f"{found.longer:,} rows have more than {found.candidates} responses; a larger --candidates goes "
+            "further, and leaves shorter rows out."
         )
     lines.append(best_of_n_table(found))
     for name, gain in found.gains.items():
         lines.append(f"Best of {found.candidates}, gold less that of {name}: {shown(gain, signed=True)}.")
     curve = next(iter(found.curves.values()))
     over = curve.over_optimised_from
-    worse = f"from n = {over} on it is lower by more than chance" if over else "no larger n is clearly worse"
+    worse = f"n = {over} is the first below a smaller n by more than chance" if over else "none clearly falls"
     return [*lines, f"Most gold at n = {curve.best_n}; {worse}."]
 
 

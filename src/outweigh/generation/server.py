@@ -12,6 +12,9 @@ from outweigh.generation.samples import Drawn, Refused, Sample, Sampler
 from outweigh.servers.client import SHOWN, Server
 from outweigh.servers.config import CHAT_KEY, ServerConfig
 
+TRIES = 3
+"""Refusals of further responses, where some are there, after which the prompt is given up."""
+
 
 class ChatServer(Server):
     """Chat completions of one server: `http://host:port/v1` and whatever is under it.
@@ -60,6 +63,7 @@ class ServedPolicy(Sampler):
         """The n responses; a server that gives fewer at once than it is asked for, or some without content,
         is asked again."""
         place, prompt = asked
+        refused = 0
         messages = [{"role": "user" if role == "text" else role, "content": said} for role, said in prompt]
         found: list[Sample] = []
         while len(found) < self.config.n:
@@ -72,12 +76,14 @@ class ServedPolicy(Sampler):
                     temperature=self.config.temperature,
                     top_p=self.config.top_p,
                     max_tokens=self.config.max_new_tokens,
-                    seed=(self.config.seed * 1_000_003 + place * 1009 + len(found)) % 2**31,
+                    seed=(self.config.seed * 1_000_003 + place * 1009 + len(found) + refused) % 2**31,
                     **options,
                 )
                 found += self._said(answer)
             except ServerRefusal as refusal:
-                return Refused(str(refusal))
+                refused += 1
+                if not found or refused == TRIES:  # what was given is paid for
+                    return Refused(str(refusal))
         return found[: self.config.n]
 
     def _said(self, answer: Mapping[str, Any]) -> list[Sample]:

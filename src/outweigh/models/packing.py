@@ -147,7 +147,7 @@ def _refusal(model: Any, look: Look, max_tokens: int, packs: Packing, padded: Te
     if min(windows, default=max_tokens) < max_tokens:
         return f"a layer looks back over fewer than {max_tokens} tokens"
     if (longest := _unstretched(config)) is not None and longest < max_tokens:
-        return f"its rotary positions are others in texts of over {longest} tokens"
+        return f"its rotary positions are others beside a text of over {longest} tokens"
     model.set_attn_implementation(PACKED)
     quicken(model)
     packed, _ = _seen(model, look, packs)

@@ -31,6 +31,19 @@ def load_policy(name: str | Path, *, dropout: float = 0.0, trust_remote_code: bo
     Raises:
         ModelError: nothing to load, weights in another format than safetensors, or no causal model.
     """
+    return _loaded(name, dropout, trust_remote_code)
+
+
+def check_causal(name: str | Path, *, trust_remote_code: bool = False) -> None:
+    """Nothing, if it is a causal model; its weights are not read.
+
+    Raises:
+        ModelError: as `load_policy`.
+    """
+    _loaded(name, 0.0, trust_remote_code, device_map="meta")
+
+
+def _loaded(name: str | Path, dropout: float, trust_remote_code: bool, **further: Any) -> Any:
     with explained(name), quiet():
         where = resolve(name)
         config = AutoConfig.from_pretrained(where, trust_remote_code=trust_remote_code)
@@ -42,6 +55,7 @@ def load_policy(name: str | Path, *, dropout: float = 0.0, trust_remote_code: bo
             use_safetensors=True,
             trust_remote_code=trust_remote_code,
             output_loading_info=True,
+            **further,
         )
     model, info = loaded
     if info["missing_keys"]:  # an encoder, or a reward model: its head would be drawn anew

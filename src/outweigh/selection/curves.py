@@ -54,9 +54,9 @@ class BestOfN:
     """N, the largest n."""
     prompts: int
     left_out: int
-    """Prompts with fewer than N responses."""
+    """Rows with fewer than N responses."""
     longer: int
-    """Prompts with more."""
+    """Rows with more."""
     divergence: list[float]
     random: Estimate
     """Mean gold of one drawn at random."""

@@ -210,9 +210,12 @@ class ServerJudge(Judge):
         with self.tally.lock:
             is_first, self._told = not self._told, True
         if is_first:
-            how = f"ended at {MAX_TOKENS} tokens" if is_cut else "ended"
+            how = f"ended at {self.max_tokens} tokens" if is_cut else "ended"
             end = said[-SHOWN:] if isinstance(said, str) else said
-            logger.warning("%s: an answer %s without a verdict, with %r.", self.server.url, how, end)
+            remedy = " Raise --max-tokens." if is_cut else ""
+            logger.warning(
+                "%s: an answer %s without a verdict, with %r.%s", self.server.url, how, end, remedy
+            )
 
 
 def _kept(file: Path) -> str | None:

@@ -54,10 +54,7 @@ def judge(
     if out is not None:
         check_apart(Path(out), data, against)
         check_lines_name(Path(out))
-    if prices is not None and not all(0 <= price < np.inf for price in prices):
-        raise ConfigError(f"prices: got {prices[0]} and {prices[1]}, want two numbers of 0 or more.")
-    if max_tokens < 1:
-        raise ConfigError(f"max_tokens: got {max_tokens}, want 1 or more.")
+    _check_asked(by, prices, max_tokens)
     asked = _judge(by, server or ServerConfig(), max_tokens)
     results: dict[str, Any] = headed("judge", seed) | {"by": masked(by)}
     if against is None:
@@ -94,6 +91,8 @@ def planned_judging(
     *,
     by: str | Path,
     out: str | Path | None = None,
+    prices: tuple[float, float] | None = None,
+    max_tokens: int = MAX_TOKENS,
     on_bad_rows: OnBadRows = "error",
 ) -> dict[str, int]:
     """How many pairs of responses would be judged, and how many questions a server would be asked.
@@ -104,9 +103,26 @@ def planned_judging(
     if out is not None:
         check_apart(Path(out), data, against)
         check_lines_name(Path(out))
+    _check_asked(by, prices, max_tokens)
     told = _pairs(data, on_bad_rows) if against is None else _matched(data, against, on_bad_rows)
     matches = len(told[0])
     return {"matches": matches, "asked": 2 * matches if _chats(by) else 0}
+
+
+def _check_asked(by: object, prices: tuple[float, float] | None, max_tokens: int) -> None:
+    """Nothing, if what is told of a judge that is asked can be, and there is one.
+
+    Raises:
+        ConfigError: it is out of its range, or nobody reads it.
+    """
+    if prices is not None and not all(0 <= price < np.inf for price in prices):
+        raise ConfigError(f"prices: got {prices[0]} and {prices[1]}, want two numbers of 0 or more.")
+    if max_tokens < 1:
+        raise ConfigError(f"max_tokens: got {max_tokens}, want 1 or more.")
+    given = {"prices": prices is not None, "max_tokens": max_tokens != MAX_TOKENS}
+    unread = [name for name, is_given in given.items() if is_given]
+    if unread and not _chats(by) and not isinstance(by, Judge):
+        raise ConfigError(f"{unread[0]}: is read by no judge but a model behind a server. Leave it out.")
 
 
 def _judge(by: str | Path | Scorer | Judge, server: ServerConfig, max_tokens: int) -> Judge:

@@ -156,6 +156,8 @@ def plan_lines(plan: Mapping[str, Any]) -> list[str]:
         read = f"{plan['rows']:,} rows have {plan['texts']:,} texts."
     served = [f"{plan['texts']:,} texts would be sent to {name}." for name in plan.get("served", ())]
     costs = f"About {plan['tokens']:,} tokens, about {plan['seconds']:,.0f} s on this {plan['device']}."
+    if "evaluated_on" in plan:
+        read += f" {plan['evaluated_on']:,} more are to evaluate on."
     return [
         read,
         *([costs] if plan["device"] else []),

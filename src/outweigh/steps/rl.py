@@ -25,7 +25,7 @@ from outweigh.generation.asking import Asking
 from outweigh.integrations import verl
 from outweigh.models.ensemble import load_scorer, members_of
 from outweigh.models.features import checkpoint_identity
-from outweigh.models.policy import load_policy
+from outweigh.models.policy import check_causal
 from outweigh.optional import need
 from outweigh.servers.config import ServerConfig, is_server, masked
 from outweigh.steps.generate import Asked, asked_rows
@@ -61,8 +61,8 @@ def align_rl(
     policy answers the training prompts and MetaRM trains the reward model further, as `reward` says, on the
     pairs, with the answers as shifted responses. `gold_model` judges and is never trained on; where no round
     has more gold than the policy that they began with, none is kept. `server` says how served ones are asked.
-    With `resume` what is finished is taken as it is, also within a round, and more rounds may be asked for.
-    Bad rows of the pairs that are skipped are listed in `out/bad_rows.jsonl`.
+    With `resume` what is finished is taken as it is, also within a round; more rounds may be asked for, or no
+    stop. Bad rows of the pairs that are skipped are listed in `out/bad_rows.jsonl`.
 
     Raises:
         DataError, ConfigError, ModelError, TrainingError, MissingExtra: with what to do.
@@ -146,7 +146,7 @@ def _facts(finished: Sequence[Round], seed: int) -> list[RoundFacts]:
 
 
 def _check_can_begin(config: RLConfig, out: Path) -> None:
-    """Nothing, if TRL is there, the policy may be one that can be trained, and the folder is no other's."""
+    """Nothing, if TRL is there, the policy is one that can be trained, and the folder is no other's."""
     check_owner(out, "align rl")
     if (processes := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
         raise ConfigError(f"align rl: runs in one process, got {processes}. Start it without torchrun.")
@@ -154,6 +154,7 @@ def _check_can_begin(config: RLConfig, out: Path) -> None:
         need("trl", extra="trl", feature="align rl")
     if is_server(config.policy):
         raise ConfigError(f"policy: {masked(config.policy)} is served. Name one that can be trained.")
+    check_causal(config.policy)
 
 
 def _check_meta(config: RLConfig, reward: TrainConfig | None, pairs: Data | None, name: str) -> None:
@@ -215,7 +216,6 @@ def planned_rl(
         _learned(pairs, reward or TrainConfig(), reward_model, on_bad_rows)
     _weights(config.policy, reward_model, gold_model)
     prompts, followed, bad = _parted(data, eval, config, on_bad_rows)
-    load_policy(config.policy)  # which may be no causal model
     steps = int(len(prompts) // config.batch_prompts * config.epochs) if config.rounds else 0
     names = ("results.json", "report.html", "prompts.parquet", "followed.parquet")
     responses = config.rounds * steps * config.batch_prompts * config.n
@@ -276,7 +276,8 @@ def _weights(*models: str | Path | None) -> list[str]:
 
 
 def _same_run(out: Path, settings: dict[str, Any], prompts: Sequence[Any], resume: bool) -> None:
-    """Nothing, if the folder is new, or `resume` goes on with the same settings (but more rounds)."""
+    """Nothing, if the folder is new, or `resume` goes on with the same settings (but more rounds, or another
+    stop)."""
     asked = {name: value for name, value in settings.items() if name not in ("rounds", "stop")}
     identity = hashlib.sha256(json.dumps([asked, prompts], default=str).encode()).hexdigest()
     file = out / "identity"

@@ -33,6 +33,13 @@ logger = logging.getLogger(__name__)
 Texts = list[tuple[Text, Text]]
 
 
+class Given(NamedTuple):
+    """Rewards of N answers to each of P prompts."""
+
+    reward_PN: FloatArray
+    refused: int  # of them a server refused, and they are the mean of the others
+
+
 class Round(NamedTuple):
     """A finished round, as its folder has it."""
 
@@ -84,7 +91,7 @@ class Rounds:
     def _trained(self, number: int, before: Path | None) -> list[dict[str, float]]:
         is_first = before is None or self.pairs is None  # MetaRM has made others
         scorer = self.first if is_first else load_scorer(self.reward_model)
-        level = float(self._rewards(scorer, self._said(0)).mean())
+        level = float(self._rewards(scorer, self._said(0)).reward_PN.mean())
         return train_round(
             self.prompts,
             RewardFunction(scorer, self.config.shaping, level=level),
@@ -120,8 +127,8 @@ class Rounds:
         if self.config.shaping.against != "reference":
             return {}
         answers = self._answers(self.folder(0) / "reference.jsonl", self.config.policy, self.prompts, 1)
-        reward_PN = self._rewards(scorer, _texts(self.prompts, _rows(answers)), 1)
-        return {REFERENCE: reward_PN[:, 0].tolist()}
+        given = self._rewards(scorer, _texts(self.prompts, _rows(answers)), 1)
+        return {REFERENCE: given.reward_PN[:, 0].tolist()}
 
     def _judged(
         self, number: int, policy: str | Path, log: list[dict[str, float]], clock: Stopwatch
@@ -144,20 +151,23 @@ class Rounds:
         own = None
         if number > 1 and self.pairs is not None:
             scorer = load_scorer(self.reward_model)
-            own = np.stack([self._rewards(scorer, self._said(each)) for each in range(number + 1)])
+            own = np.stack([self._rewards(scorer, self._said(each)).reward_PN for each in range(number + 1)])
+        given = self._rewards(self.first, texts)
+        gold = None if self.gold is None else self._rewards(self.gold, texts)
         return Answers(
-            reward_PN=self._rewards(self.first, texts),
+            reward_PN=given.reward_PN,
             own_RPN=own,
-            gold_PN=None if self.gold is None else self._rewards(self.gold, texts),
+            gold_PN=None if gold is None else gold.reward_PN,
+            refused=given.refused + (0 if gold is None else gold.refused),
             log_ratio_PN=ratio.reshape(shape),
             tokens_PN=np.array([row["response_tokens"] for row in rows], dtype=np.float64),
             finished_PN=np.array([row["finished"] for row in rows], dtype=np.float64),
             diversity_P=np.array([diversity(row["responses"]) for row in rows]),
         )
 
-    def _rewards(self, scorer: Scorer, texts: Texts, each: int | None = None) -> FloatArray:
-        """Rewards of so many answers to each prompt, (P, N). One that a served model refuses counts as the
-        mean of the others to its prompt, or of all."""
+    def _rewards(self, scorer: Scorer, texts: Texts, each: int | None = None) -> Given:
+        """Rewards of so many answers to each prompt. One that a served model refuses counts as the mean of
+        the others to its prompt, or of all."""
         reward_MN, refused = scorer.score_taken(texts, skip=True)
         reward = np.ma.masked_array(scorer.combined(reward_MN), mask=False)
         if refused:
@@ -168,8 +178,7 @@ class Rounds:
             reward[sorted(refused)] = np.ma.masked
         reward_PN = reward.reshape(-1, self.config.eval_n if each is None else each)
         others_P1 = reward_PN.mean(axis=1, keepdims=True).filled(float(reward.mean()))
-        found: FloatArray = np.where(np.ma.getmaskarray(reward_PN), others_P1, reward_PN.data)
-        return found
+        return Given(np.where(np.ma.getmaskarray(reward_PN), others_P1, reward_PN.data), len(refused))
 
     def _log_ratio(self, rows: list[dict[str, Any]], policy: str | Path) -> FloatArray:
         """log p(response) under the policy less that under the first; an end counts where it was drawn."""

@@ -89,7 +89,10 @@ def check_candidates(candidates: int, data: Data, *, has_judge: bool, on_bad_row
             row = parsed(raw, _written_candidates)
             most = max(most, len(row.responses) if has_judge or row.gold is not None else 0)
     if candidates > most:
-        raise ConfigError(f"candidates: got {candidates}, but no row has gold for over {most} responses.")
+        remedy = f"Want at most {most}." if most > 1 else "Leave it out, or name a gold model."
+        raise ConfigError(
+            f"candidates: got {candidates}, but no row has gold for over {most} responses. {remedy}"
+        )
 
 
 def beside(out: str | Path, suffix: str) -> Path:

@@ -30,6 +30,7 @@ from outweigh.study.pairs import CHANGED, change_pairs, held_out_pairs, write_pa
 from outweigh.training.config import TrainConfig
 from outweigh.training.workers import worker_processes
 
+LAYOUT = 2  # raised when equal cells come to find something else
 WORK = "work"  # below the study's folder: what cells under way need
 
 
@@ -188,7 +189,7 @@ def _found(audited: dict[str, Any], planted: list[bool]) -> dict[str, Any]:
 def _of_data(study: Study, cell: Cell) -> list[Any]:
     files = study.data[cell.data]
     contents = [_content(files["train"]), _content(files["eval"]) if "eval" in files else None]
-    return [version("outweigh"), *contents, cell.planted, cell.fraction, cell.seed]
+    return [LAYOUT, version("outweigh"), *contents, cell.planted, cell.fraction, cell.seed]
 
 
 def _of_training(training: TrainConfig) -> list[Any]:

@@ -37,18 +37,10 @@ def write_pairs(files: Mapping[str, str], cell: Cell, path: Path) -> list[bool]:
     """The cell's share of the pairs goes to `path`, some labels turned round; which ones, row by row.
 
     Raises:
-        DataError: a row has no chosen and rejected, or gives several pairs.
+        DataError: a row is no pair.
     """
+    pairs = check_rows(files["train"])
     rows = [raw.values for raw in raw_rows(files["train"]) if raw.values is not None]
-    for number, row in enumerate(rows, 1):
-        if not {"chosen", "rejected"} <= set(row):
-            raise DataError(f"{files['train']}:{number}: want chosen and rejected. Make pairs of it first.")
-    pairs = read_pairs(files["train"])
-    several = np.flatnonzero(np.bincount(pairs.rows) > 1)  # of which a flip would turn all
-    if len(several):
-        raise DataError(
-            f"{files['train']}:{several[0] + 1}: gives several pairs, want one a row. Make pairs of it first."
-        )
     if "eval" not in files:
         rows = [rows[row] for row in pairs.rows[hold_out(pairs, HELD_OUT, 0, "prompt").train]]
     rng = np.random.default_rng(cell.seed)
@@ -59,6 +51,24 @@ def write_pairs(files: Mapping[str, str], cell: Cell, path: Path) -> list[bool]:
         (swap_row(rows[place]) if turn else rows[place] for place, turn in zip(drawn, turned, strict=True)),
     )
     return [bool(each) for each in turned]
+
+
+def check_rows(train: str) -> PairSet:
+    """The pairs of the file, of which each row is one.
+
+    Raises:
+        DataError: a row has no chosen and rejected, or gives several pairs, all of which a flip would turn.
+    """
+    for number, raw in enumerate(raw_rows(train), 1):
+        if raw.values is not None and not {"chosen", "rejected"} <= set(raw.values):
+            raise DataError(f"{train}:{number}: want chosen and rejected. Make pairs of it first.")
+    pairs = read_pairs(train)
+    several = np.flatnonzero(np.bincount(pairs.rows) > 1)
+    if len(several):
+        raise DataError(
+            f"{train}:{several[0] + 1}: gives several pairs, want one a row. Make pairs of it first."
+        )
+    return pairs
 
 
 def change_pairs(audited: Mapping[str, Any], changes: Changes, seed: int, work: Path) -> dict[str, int]:

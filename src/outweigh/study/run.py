@@ -15,9 +15,11 @@ from outweigh.steps.lock import alone
 from outweigh.steps.record import headed, write_json
 from outweigh.study.cells import WORK, run_cells
 from outweigh.study.config import Cell, Study, read_study
+from outweigh.study.pairs import check_rows
 from outweigh.study.plot import draw_gains
 from outweigh.study.table import markdown, study_lines
 from outweigh.training.arguments import check_arguments
+from outweigh.training.config import MetaConfig
 from outweigh.training.fit import check_training
 from outweigh.training.items import asked_columns
 from outweigh.training.meta import check_responses
@@ -73,16 +75,23 @@ def check_study(study: Study) -> None:
     Raises:
         ConfigError: one can't.
     """
-    columns = cache(_columns)  # of data that several methods read alike
+    for files in study.data.values():
+        check_rows(files["train"])
+    columns, enough = cache(_columns), cache(check_responses)  # of data that several methods read alike
     for method in study.methods:
-        _check(study, method, columns)
+        _check(study, method, columns, enough)
 
 
 def _columns(train: str, asked: tuple[str, ...]) -> frozenset[str]:
     return frozenset(read_pairs(train, keep=asked).columns)
 
 
-def _check(study: Study, method: str, columns: Callable[[str, tuple[str, ...]], frozenset[str]]) -> None:
+def _check(
+    study: Study,
+    method: str,
+    columns: Callable[[str, tuple[str, ...]], frozenset[str]],
+    enough: Callable[[MetaConfig], None],
+) -> None:
     """Nothing, once each cell of the method can be trained: its data has the columns that it asks for, or a
     repair is to add them, and what it takes as shifted has enough responses.
 
@@ -100,7 +109,7 @@ def _check(study: Study, method: str, columns: Callable[[str, tuple[str, ...]], 
             check_training(training, columns(files["train"], given) | added)
         if training.meta.data is not None:
             for name in study.data:
-                check_responses(study.training(method, seed=0, data=name).meta)
+                enough(study.training(method, seed=0, data=name).meta)
         check_arguments(training)
     except (ConfigError, DataError) as error:
         raise ConfigError(f"methods {method}: {error}") from None
