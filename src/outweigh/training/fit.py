@@ -45,7 +45,7 @@ from outweigh.training.config import TrainConfig
 from outweigh.training.contrast import add_prototypes, check_contrast, contrast_of, without_prototypes
 from outweigh.training.derived import prepared
 from outweigh.training.items import Data, Items, check_fits, check_steps, items_of, objective_of
-from outweigh.training.meta import check_responses, meta_step
+from outweigh.training.meta import check_responses, check_whole, meta_step
 from outweigh.training.method import learning_rate, merged, trainable
 from outweigh.training.objective import Objective
 from outweigh.training.patience import Patience
@@ -109,7 +109,7 @@ def fit(
     args = training_arguments(config, output / "checkpoints", len(rows.train), rows.watch is not None)
     started = time.monotonic()
     items, objective, caps = prepared(objective, items, rows.train, config)  # by an encoder, where asked
-    seconds["columns"] = time.monotonic() - started
+    seconds["preparing columns"] = time.monotonic() - started
     model, args.learning_rate = _model(config, tokenizer)
     alarms = AlarmCallback(tokenizer, stop=config.stop_on_alarm, plain=plain)
     trainer = PairTrainer(
@@ -164,6 +164,7 @@ def check_training(config: TrainConfig, columns: Collection[str]) -> Objective:
     if config.meta.data is None:
         options = [each.name for each in fields(config.meta)]
         check_unread(config.meta, "meta ", options, "without meta.data, a file of responses.")
+    check_whole(config)
     check_contrast(config)
     check_tokens(config)
     return objective_of(config, columns)

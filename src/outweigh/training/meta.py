@@ -123,18 +123,12 @@ def meta_step(config: TrainConfig, renderer: Renderer) -> MetaStep | None:
     """The configured step, its responses tokenised; None where no shifted data is named.
 
     Raises:
-        ConfigError: weights are to be sharded, a row has fewer responses than are to be taken, or there are
-            fewer prompts a step than devices.
+        ConfigError: a row has fewer responses than are to be taken, or there are fewer prompts a step than
+            devices.
     """
     meta = config.meta
     if meta.data is None:
         return None
-    sharding = [name for name in ("fsdp", "deepspeed") if config.trainer.get(name)]
-    if sharding:
-        raise ConfigError(
-            f"meta: got {sharding[0]}, which holds a part of the weights on each device; the step moves them "
-            "all, and back. Train with DDP, or without meta.data."
-        )
     key = hashlib.sha256(f"{content_hash(meta.data)} {meta.responses}".encode()).hexdigest()
     found = tokenise(_items(meta), renderer, config.tokens, key=key)
     world = int(os.environ.get("WORLD_SIZE", "1"))  # as torchrun and accelerate launch set it
@@ -142,6 +136,20 @@ def meta_step(config: TrainConfig, renderer: Renderer) -> MetaStep | None:
     if prompts < world:
         raise ConfigError(f"meta: got {prompts} prompts a step for {world} devices, want one each or more.")
     return MetaStep(found.dataset, meta, config.seed)
+
+
+def check_whole(config: TrainConfig) -> None:
+    """Nothing, if the step, where there is one, will have whole weights on each device.
+
+    Raises:
+        ConfigError: they are to be sharded.
+    """
+    sharding = [name for name in ("fsdp", "deepspeed") if config.trainer.get(name)]
+    if config.meta.data is not None and sharding:
+        raise ConfigError(
+            f"meta: got {sharding[0]}, which holds a part of the weights on each device; the step moves them "
+            "all, and back. Train with DDP, or without meta.data."
+        )
 
 
 def check_responses(meta: MetaConfig) -> None:
