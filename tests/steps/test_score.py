@@ -222,3 +222,12 @@ def test_a_file_that_is_there_is_not_written_over(model, tmp_path):
     with pytest.raises(ConfigError, match=r"out\.jsonl: is there already\. Name another file"):
         outweigh.score(model, pairs(2), out=out)
     assert out.read_text() == "somebody's\n"
+
+
+def test_lists_get_lists_of_one_response_each_too(model, tmp_path):
+    rows = [{"prompt": "Q", "chosen": ["a"], "rejected": ["b"]}]
+    rows += [{"prompt": "Q", "chosen": "a", "rejected": "b"}]
+    outweigh.score(model, rows, out=tmp_path / "scored.jsonl")
+    lists, pair = read(tmp_path / "scored.jsonl")
+    assert lists["rewards_chosen"] == [pytest.approx(pair["reward_chosen"], abs=1e-2)]
+    assert "gap" in pair and "gap" not in lists

@@ -58,7 +58,7 @@ def row_pairs(row: Mapping[str, Any], number: int, origin: str, keep: Sequence[s
         DataError: the row is not what it should be. The message has no origin.
     """
     columns = optional_columns(row, keep)
-    if "responses" not in row and not _has_lists(row):
+    if "responses" not in row and not has_lists(row):
         prompt, chosen, rejected = row_texts(row)
         return _kept_pairs([Pair(prompt, chosen, rejected, number, origin, columns)], tied=0)
     parts = _several(row)
@@ -95,7 +95,7 @@ def row_ranking(row: Mapping[str, Any], number: int, origin: str) -> Ranking:
     Raises:
         DataError: the row is not what it should be, or is unlabelled. The message has no origin.
     """
-    if "responses" not in row and not _has_lists(row):
+    if "responses" not in row and not has_lists(row):
         prompt, chosen, rejected = row_texts(row)
         return Ranking(prompt, (chosen, rejected), (1.0, 2.0), number, origin)
     parts = _several(row)
@@ -280,7 +280,7 @@ def _is_released(row: Mapping[str, Any]) -> bool:
     return any(name in row for name in RELEASED)
 
 
-def _has_lists(row: Mapping[str, Any]) -> bool:
+def has_lists(row: Mapping[str, Any]) -> bool:
     """True if chosen and rejected are lists of responses (strings), not of messages."""
     return not _is_released(row) and any(
         isinstance(row.get(name), (list, tuple)) and any(isinstance(each, str) for each in row[name])

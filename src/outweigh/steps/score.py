@@ -13,7 +13,7 @@ import numpy as np
 from outweigh.data.files import RawRow, content_hash, raw_rows
 from outweigh.data.pairs import Data, OnBadRows, parsed
 from outweigh.data.records import Text
-from outweigh.data.rows import row_candidates, row_ranking
+from outweigh.data.rows import has_lists, row_candidates, row_ranking
 from outweigh.data.writing import json_line
 from outweigh.errors import ConfigError, DataError, ServerRefusal
 from outweigh.metrics.arrays import FloatArray
@@ -118,7 +118,7 @@ def left_out(bad: list[str], on_bad_rows: OnBadRows, origin: str = "") -> Iterat
 def _row(values: dict[str, Any], reward: FloatArray, spread: FloatArray | None) -> dict[str, Any]:
     """The row with what its texts were given."""
     found = values | _named("reward", values, reward.tolist())
-    if len(reward) == 2 and "responses" not in values:
+    if "responses" not in values and not has_lists(values):
         found["gap"] = found["reward_chosen"] - found["reward_rejected"]
     return found if spread is None else found | _named("spread", values, spread.tolist())
 
@@ -167,7 +167,7 @@ def _named(what: str, row: dict[str, Any], values: list[float]) -> dict[str, Any
     """The values of a row's texts under the names of its columns: chosen and rejected, or in a list."""
     if "responses" in row:
         return {f"{what}s": values}
-    if len(values) == 2:
+    if not has_lists(row):
         return {f"{what}_chosen": values[0], f"{what}_rejected": values[1]}
     first = len(row["chosen"])
     return {f"{what}s_chosen": values[:first], f"{what}s_rejected": values[first:]}
