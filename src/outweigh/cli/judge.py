@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import tyro
 
@@ -44,28 +45,17 @@ def main(arguments: Sequence[str]) -> None:
     from outweigh.cli.show import judge_lines, show
     from outweigh.steps.judge import judge, planned_judging
 
+    asked: dict[str, Any] = {
+        "by": told.by,
+        "out": told.out,
+        "prices": told.prices,
+        "max_tokens": told.max_tokens,
+        "on_bad_rows": told.on_bad_rows,
+    }
     if told.common.dry_run:
-        plan = planned_judging(
-            told.data,
-            told.against,
-            by=told.by,
-            out=told.out,
-            prices=told.prices,
-            max_tokens=told.max_tokens,
-            on_bad_rows=told.on_bad_rows,
-        )
+        plan = planned_judging(told.data, told.against, **asked)
         again = " Those whose answer has no verdict are asked again, twice at most." if plan["asked"] else ""
         said = f"{plan['matches']:,} pairs of responses, {plan['asked']:,} questions.{again}"
         return show(told.common, plan, [said])
-    results = judge(
-        told.data,
-        told.against,
-        by=told.by,
-        out=told.out,
-        server=told.server,
-        prices=told.prices,
-        max_tokens=told.max_tokens,
-        on_bad_rows=told.on_bad_rows,
-        seed=told.seed,
-    )
+    results = judge(told.data, told.against, **asked, server=told.server, seed=told.seed)
     show(told.common, results, judge_lines(results))

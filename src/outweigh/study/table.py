@@ -34,9 +34,7 @@ class Line:
     log_loss: float  # nats, mean over seeds
     gain: Gain | None  # over the baseline, on the same seeds and pairs; None of the baseline itself
     corrected: float | None  # the gain's p-value among all of the table
-    recovered: (
-        float | None
-    )  # share of what planted flips cost the baseline that is made good, on shared seeds
+    recovered: float | None  # share of what planted flips cost the baseline that is made good
     auroc: float | None  # of the audit on the planted flips
     seconds: float  # audit, repair, training and scoring
     times: float | None  # seconds over the baseline's; None where none of it is there
